@@ -1,0 +1,1 @@
+"""Runtimes: the only place that knows ONNX Runtime, TensorRT or CUDA."""

@@ -1,0 +1,113 @@
+"""What a backend is: it builds engines into a folder and opens them from there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from numpy.typing import NDArray
+
+from harness.precision import Precision
+from harness.spec import BuildSpec, Profile
+
+if TYPE_CHECKING:
+    from harness.lowering import LoweredModel
+
+Tensors = Mapping[str, NDArray[Any]]
+Face = Literal["verified", "deployed"]
+"""`verified`: what outputs are judged on; `deployed`: what a deployment would run, and what is timed.
+
+They differ on ONNX Runtime's CPU provider alone, where reduced precision is verified on the emulation."""
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """Name, NumPy dtype name and shape (None where dynamic) of one engine input or output."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class BackendInfo:
+    """What runs the engines; every field ends in manifests and reports."""
+
+    backend: str
+    version: str
+    provider: str
+    device: str
+    details: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """Everything an engine is built from."""
+
+    name: str
+    lowered: LoweredModel
+    profiles: tuple[Profile, ...]
+    options: BuildSpec
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What was asked and what was got.
+
+    `nodes` counts nodes (ONNX Runtime) or layers (TensorRT) by the precision they really run in;
+    `problems` are broken promises, each one a failure; `messages` is what the builder said.
+    """
+
+    requested: Precision
+    nodes: Mapping[str, int]
+    fp32_kept: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Engine(Protocol):
+    """A loaded, runnable engine; a context manager that frees what it holds."""
+
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+
+    def run(self, feeds: Tensors, profile: int = 0) -> dict[str, NDArray[Any]]:
+        """Outputs by name for one set of feeds.  Raises RunError."""
+
+    def close(self) -> None:
+        """Free device memory and handles; calling it again does nothing."""
+
+    def __enter__(self) -> Engine: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+class Backend(Protocol):
+    """Builds and opens engines; holds no engine itself."""
+
+    name: str
+
+    def info(self) -> BackendInfo:
+        """Versions, provider, device.  Raises BackendUnavailableError."""
+
+    def refusal(self, precision: Precision, options: BuildSpec) -> str | None:
+        """Why this backend cannot honour a precision or an option here; None if it can."""
+
+    def can_run(self) -> str | None:
+        """Why engines cannot be run on this machine although they build; None if they can."""
+
+    def build(self, request: BuildRequest, folder: Path) -> Audit:
+        """Write the engine's files into `folder`.  Raises BuildError, NotHonouredError."""
+
+    def load(self, folder: Path, face: Face = "verified") -> Engine:
+        """Open the engine whose files are in `folder`.  Raises RunError."""
+
+    @property
+    def instrumentation(self) -> str:
+        """How intermediate tensors are had: `added outputs`, `debug tensors` or `marked outputs`."""
+
+    def load_instrumented(self, folder: Path, tensors: Sequence[str]) -> Engine:
+        """Like `load`, with the named intermediate tensors among the outputs.  Raises RunError."""

@@ -1,0 +1,80 @@
+"""What can go wrong, by who is at fault.
+
+    HarnessError
+    ├── UsageError                   the user's input; one line, exit code 4, no traceback
+    │   ├── SpecError                a spec file: file, key, value, rule
+    │   ├── ModelError               an ONNX file that cannot be taken: broken, unsafe, unsupported
+    │   └── DataError                input, calibration or label data
+    ├── BackendError                 the runtime or its environment
+    │   ├── BackendUnavailableError  not installed or not usable here; says how to get it
+    │   ├── NotHonouredError         what was asked cannot be given, or was silently not given
+    │   ├── BuildError               an engine could not be built
+    │   └── RunError                 an engine could not be loaded or run
+    ├── LoweringError                a pass broke its own pre- or postcondition: a bug of this project
+    └── CacheError                   the cache folder itself cannot be used
+
+Stages chain: ``raise BuildError(f"{spec.name}[{plan}]: ...") from error``.
+"""
+
+from __future__ import annotations
+
+
+class HarnessError(Exception):
+    """Base of every error that this project raises on purpose."""
+
+
+class UsageError(HarnessError):
+    """The user's input is at fault; the message is one line and complete."""
+
+
+class SpecError(UsageError):
+    """A spec breaks a rule; the line names file, key, value and rule."""
+
+    def __init__(self, file: object, key: str, value: object, rule: str) -> None:
+        self.file, self.key, self.value, self.rule = str(file), key, value, rule
+        super().__init__(f"{file}: {key} = {shorten(value)}: {rule}" if key else f"{file}: {rule}")
+
+
+class ModelError(UsageError):
+    """An ONNX model that is broken, unsafe or that no backend here takes."""
+
+
+class DataError(UsageError):
+    """Input, calibration or label data that does not fit the model."""
+
+
+class BackendError(HarnessError):
+    """A runtime or its environment is at fault."""
+
+
+class BackendUnavailableError(BackendError):
+    """A runtime is not installed or not usable on this machine."""
+
+
+class NotHonouredError(BackendError):
+    """A backend cannot, or silently did not, do what was asked."""
+
+
+class BuildError(BackendError):
+    """A backend refused or failed to build an engine."""
+
+
+class RunError(BackendError):
+    """An engine could not be loaded or run."""
+
+
+class LoweringError(HarnessError):
+    """A pass broke its own pre- or postcondition."""
+
+
+class CacheError(HarnessError):
+    """The cache folder cannot be used at all."""
+
+
+def shorten(value: object, limit: int = 200) -> str:
+    """`repr` of `value`, cut in the middle to `limit` characters, on one line."""
+    text = repr(value)
+    if len(text) <= limit:
+        return text
+    half = (limit - 3) // 2
+    return f"{text[:half]}...{text[-half:]}"

@@ -1,0 +1,1 @@
+"""Records of a run and what is written from them."""
