@@ -1,0 +1,50 @@
+"""Whether ONNX Runtime can really run a provider here, and if not, which library is missing."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import io
+import sys
+from pathlib import Path
+
+import onnxruntime as ort
+
+from harness.errors import NotHonouredError
+
+CPU = "CPUExecutionProvider"
+LIBRARIES = {
+    "CUDAExecutionProvider": "libonnxruntime_providers_cuda.so",
+    "TensorrtExecutionProvider": "libonnxruntime_providers_tensorrt.so",
+    "NvTensorRTRTXExecutionProvider": "libonnxruntime_providers_nv_tensorrt_rtx.so",
+}
+
+
+def require_provider(provider: str) -> None:
+    """Make sure that `provider` is built in and its libraries load.
+
+    Raises NotHonouredError, where ONNX Runtime by itself would run on the CPU under the provider's name.
+    """
+    available = ort.get_available_providers()
+    if provider not in available:
+        raise NotHonouredError(f"this ONNX Runtime has no {provider}; it has {', '.join(available)}")
+    if why := missing_library(provider):
+        raise NotHonouredError(f"{provider} cannot be loaded here: {why}")
+
+
+@functools.cache
+def missing_library(provider: str) -> str | None:
+    """What the loader says of the provider's own library; None if it loads or there is none."""
+    folder = Path(ort.__file__).parent / "capi"
+    library = folder / LIBRARIES.get(provider, "")
+    if not sys.platform.startswith("linux") or not library.is_file():
+        return None
+    with contextlib.redirect_stdout(io.StringIO()):  # It prints each library it does not find.
+        ort.preload_dlls()
+    try:
+        ctypes.CDLL(str(folder / "libonnxruntime_providers_shared.so"), ctypes.RTLD_GLOBAL)
+        ctypes.CDLL(str(library))
+    except OSError as error:
+        return str(error)
+    return None

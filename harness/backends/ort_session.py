@@ -1,0 +1,212 @@
+"""Sessions of ONNX Runtime: from an `ir.Model` or a file to a runnable engine, on the provider asked for."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import onnx_ir as ir
+import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as native
+
+from harness.backends.base import TensorInfo, Tensors
+from harness.backends.ort_provider import CPU, require_provider
+from harness.backends.ort_values import NUMPY_NAMES, from_ort, to_ort
+from harness.errors import NotHonouredError, RunError
+
+ORT_ERRORS: tuple[type[Exception], ...] = (
+    *(kind for kind in vars(native).values() if isinstance(kind, type) and issubclass(kind, Exception)),
+    RuntimeError,
+    ValueError,
+)
+LEVELS = MappingProxyType(
+    {
+        "none": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+        "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+        "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    }
+)
+IN_MEMORY_BYTES = 256 << 20
+ERRORS_ONLY = 3
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """How a session runs: provider and its options, graph optimisation, threads (0: ONNX Runtime decides).
+
+    `level`: "none", "basic" or "all".
+    """
+
+    provider: str = CPU
+    provider_options: Mapping[str, str] = field(default_factory=dict)
+    level: str = "none"
+    intra_op_threads: int = 0
+    inter_op_threads: int = 0
+
+    def options(self) -> Any:
+        """The `SessionOptions`: deterministic, errors only on stderr."""
+        options = ort.SessionOptions()
+        options.graph_optimization_level = LEVELS[self.level]
+        options.intra_op_num_threads = self.intra_op_threads
+        options.inter_op_num_threads = self.inter_op_threads
+        options.use_deterministic_compute = True
+        options.log_severity_level = ERRORS_ONLY
+        return options
+
+    def providers(self) -> list[Any]:
+        """The provider with its options; nodes that it lacks kernels for may fall to the CPU's."""
+        asked = [(self.provider, dict(self.provider_options))]
+        return asked if self.provider == CPU else [*asked, CPU]
+
+
+class OrtEngine:
+    """A session as an engine; `run` returns `fetch`, by default every output of the graph."""
+
+    def __init__(self, session: Any, fetch: Sequence[str] | None = None) -> None:
+        self._session = session
+        self.inputs = tuple(_info(arg) for arg in session.get_inputs())
+        every = {arg.name: _info(arg) for arg in session.get_outputs()}
+        self._names = list(every) if fetch is None else list(fetch)
+        self.outputs = tuple(every[name] for name in self._names)
+        self._plain = "bfloat16" not in {info.dtype for info in (*self.inputs, *self.outputs)}
+
+    @property
+    def session(self) -> Any:
+        """The `onnxruntime.InferenceSession`; None once closed."""
+        return self._session
+
+    def run(self, feeds: Tensors, profile: int = 0) -> dict[str, Any]:  # noqa: ARG002
+        """Outputs by name for one set of feeds.  Raises RunError."""
+        if self._session is None:
+            raise RunError("the engine is closed")
+        self._check(feeds)
+        try:
+            values = self._run_plain(feeds) if self._plain else self._run_values(feeds)
+        except ORT_ERRORS as error:
+            raise RunError(f"ONNX Runtime: {one_line(error)}") from error
+        return dict(zip(self._names, values, strict=True))
+
+    def _run_plain(self, feeds: Tensors) -> list[Any]:
+        found: list[Any] = self._session.run(self._names, dict(feeds))
+        return found
+
+    def _run_values(self, feeds: Tensors) -> list[Any]:
+        values = {name: to_ort(array) for name, array in feeds.items()}
+        return [from_ort(value) for value in self._session.run_with_ort_values(self._names, values)]
+
+    def _check(self, feeds: Tensors) -> None:
+        expected = {info.name: info for info in self.inputs}
+        if feeds.keys() != expected.keys():
+            raise RunError(f"inputs are {sorted(expected)}, fed were {sorted(feeds)}")
+        for name, array in feeds.items():
+            if array.dtype.name != expected[name].dtype:
+                raise RunError(f"input {name!r} is {expected[name].dtype}, fed was {array.dtype.name}")
+
+    def close(self) -> None:
+        """Free the session; calling it again does nothing."""
+        self._session = None
+
+    def __enter__(self) -> OrtEngine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_model(
+    model: ir.Model | Path,
+    outputs: Sequence[str] | None = None,
+    *,
+    optimised: bool = False,
+    settings: SessionSettings | None = None,
+) -> OrtEngine:
+    """An engine for a model in memory or on disk; `outputs` names the tensors to return, intermediate or not.
+
+    `optimised` is short for level "all"; `settings` says it all.  Raises NotHonouredError, RunError.
+    """
+    settings = settings or SessionSettings(level="all" if optimised else "none")
+    require_provider(settings.provider)
+    model = ir.load(model) if isinstance(model, Path) and outputs is not None else model
+    if isinstance(model, Path):
+        return OrtEngine(_session(model, settings), outputs)
+    if outputs is not None:
+        model = with_outputs(model, outputs)
+    return OrtEngine(_session_of(model, settings), outputs)
+
+
+def run_model(
+    model: ir.Model,
+    feeds: Tensors,
+    outputs: Sequence[str] | None = None,
+    *,
+    optimised: bool = False,
+    settings: SessionSettings | None = None,
+) -> dict[str, Any]:
+    """Outputs of one run of a model in memory; see `open_model`."""
+    with open_model(model, outputs, optimised=optimised, settings=settings) as engine:
+        return engine.run(feeds)
+
+
+def with_outputs(model: ir.Model, names: Sequence[str]) -> ir.Model:
+    """The model with the named tensors of its main graph among its outputs; weights are shared.
+
+    Raises RunError for a name that the main graph does not have.
+    """
+    model = model.clone()
+    graph = model.graph
+    present = {value.name for value in graph.outputs}
+    values = _values(graph)
+    if missing := [name for name in names if name not in values]:
+        raise RunError(f"no tensor named {missing[0]!r} in the main graph ({len(missing)} names missing)")
+    graph.outputs.extend(values[name] for name in dict.fromkeys(names) if name not in present)
+    return model
+
+
+def _values(graph: ir.Graph) -> dict[str, ir.Value]:
+    found = {value.name: value for value in (*graph.inputs, *graph.initializers.values())}
+    found.update({value.name: value for node in graph for value in node.outputs})
+    return {name: value for name, value in found.items() if name}
+
+
+def _session_of(model: ir.Model, settings: SessionSettings) -> Any:
+    if _fits_in_memory(model):
+        return _session(ir.to_proto(model).SerializeToString(), settings)
+    with tempfile.TemporaryDirectory(prefix="trt-harness-") as folder:
+        path = Path(folder) / "model.onnx"
+        ir.save(model, path, external_data="model.onnx.data")
+        return _session(path, settings)
+
+
+def _fits_in_memory(model: ir.Model) -> bool:
+    """Whether the model can be handed over as bytes: small, and no weight in a file of its own."""
+    values = [value.const_value for graph in model.graphs() for value in graph.initializers.values()]
+    weights = [weight for weight in values if weight is not None]
+    outside = any(isinstance(weight, ir.ExternalTensor) for weight in weights)
+    return not outside and sum(weight.nbytes for weight in weights) <= IN_MEMORY_BYTES
+
+
+def _session(source: Path | bytes, settings: SessionSettings) -> Any:
+    model = os.fspath(source) if isinstance(source, Path) else source
+    try:
+        session = ort.InferenceSession(model, settings.options(), providers=settings.providers())
+    except ORT_ERRORS as error:
+        raise RunError(f"ONNX Runtime cannot open the model: {one_line(error)}") from error
+    got = session.get_providers()
+    if settings.provider not in got:
+        raise NotHonouredError(f"asked for {settings.provider}, ONNX Runtime fell back to {', '.join(got)}")
+    return session
+
+
+def _info(arg: Any) -> TensorInfo:
+    shape = tuple(size if isinstance(size, int) else None for size in arg.shape)
+    return TensorInfo(arg.name, NUMPY_NAMES.get(arg.type, arg.type), shape)
+
+
+def one_line(error: BaseException, limit: int = 600) -> str:
+    """The message of an error on one line, cut to `limit` characters."""
+    return " ".join(str(error).split())[:limit]
