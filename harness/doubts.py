@@ -1,0 +1,88 @@
+"""Why a latency may mislead: pure rules over its samples and the machine's state around them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+FEW_SAMPLES = 30
+P99_SAMPLES = 100
+SPREAD = 0.05
+TAIL = 2.0
+DRIFT = 0.05
+CLOCK_CHANGE = 0.05
+OTHERS = 0.10
+
+
+def sample_doubts(
+    rounds: Sequence[Sequence[float]], *, settled: bool = True, lost: int = 0
+) -> tuple[str, ...]:
+    """Doubts from the samples alone: `rounds` in seconds, `lost` samples whose clock went backwards."""
+    samples = np.asarray([value for times in rounds for value in times], float)
+    found = [] if settled else ["the warm-up did not settle in the time allowed"]
+    if lost:
+        found.append(f"the clock went backwards in {lost} of {len(samples) + lost} samples, left out")
+    return tuple(found + _count_doubts(len(samples)) + _spread_doubts(samples) + _drift_doubts(rounds))
+
+
+def conditions_doubts(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
+    """Doubts from the machine's state `before` and `after` (keys: `machine.Probe`)."""
+    return tuple(_clock_doubts(before, after) + _throttle_doubts(before, after) + _load_doubts(before, after))
+
+
+def _count_doubts(count: int) -> list[str]:
+    if count < FEW_SAMPLES:
+        return [f"too few samples: {count}, at least {FEW_SAMPLES} are wanted"]
+    return [f"p99 of {count} samples rests on one or two of them"] if count < P99_SAMPLES else []
+
+
+def _spread_doubts(samples: Any) -> list[str]:
+    if len(samples) < 2:
+        return []
+    middle = float(np.median(samples))
+    mad, p99 = float(np.median(np.abs(samples - middle))) / middle, float(np.quantile(samples, 0.99)) / middle
+    found = [f"wide spread: MAD is {mad:.1%} of the median"] if mad > SPREAD else []
+    return found + ([f"long tail: p99 is {p99:.1f} times the median"] if p99 > TAIL else [])
+
+
+def _drift_doubts(rounds: Sequence[Sequence[float]]) -> list[str]:
+    medians = [float(np.median(times)) for times in rounds if len(times)]
+    if len(medians) < 3:
+        return []
+    third = len(medians) // 3
+    change = float(np.median(medians[-third:]) / np.median(medians[:third])) - 1
+    return [f"drift: the last third is {change:+.1%} against the first"] if abs(change) > DRIFT else []
+
+
+def _clock_doubts(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{key} changed from {before[key]:g} to {after[key]:g}"
+        for key in before
+        if key.endswith("clock_mhz")
+        and key in after
+        and abs(after[key] - before[key]) > CLOCK_CHANGE * before[key]
+    ]
+
+
+def _throttle_doubts(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    counts = [
+        f"throttled while measuring ({key} rose by {after[key] - before[key]:g})"
+        for key in before
+        if key.endswith("throttle_count") and after.get(key, 0) > before[key]
+    ]
+    named = {
+        str(state[key]) for state in (before, after) for key in state if key.endswith("throttle_reasons")
+    }
+    return counts + [f"throttled: {reason}" for reason in sorted(named - {"", "none"})]
+
+
+def _load_doubts(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    needed = ("busy_s", "own_s", "wall_s", "cpus")
+    if any(key not in before or key not in after for key in needed):
+        return []
+    wall = after["wall_s"] - before["wall_s"]
+    others = (after["busy_s"] - before["busy_s"]) - (after["own_s"] - before["own_s"])
+    share = others / (wall * after["cpus"]) if wall > 0 else 0.0
+    return [f"other load: other processes used {min(share, 1.0):.0%} of the CPUs"] if share > OTHERS else []

@@ -1,0 +1,227 @@
+"""Latency: warm up until it settles, keep raw samples, derive the statistics, state the doubts.
+
+Samples come in rounds spread over the time allowed, because what disturbs a machine comes in bursts:
+samples of one round resemble each other, and only rounds can be counted as independent.  Host time
+and device time are two measurements of the same call, taken in alternating blocks so that events
+never run inside a host sample.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.doubts import conditions_doubts, sample_doubts
+from harness.errors import RunError, UsageError
+from harness.latency import Latency
+from harness.machine import MachineProbe, Probe
+
+Call = Callable[[Any], Any]
+Clock = Callable[[], int]
+
+WINDOW = 5
+"""Warm-up calls whose medians are compared with each other."""
+SETTLED = 0.03
+"""Relative change between two windows' medians that ends the warm-up."""
+
+
+class DeviceTimer(Protocol):
+    """Pairs of events on the stream that the engine runs on."""
+
+    def start(self) -> None:
+        """Record the first event of a pair."""
+
+    def stop(self) -> None:
+        """Record the second event of a pair."""
+
+    def times_s(self) -> list[float]:
+        """Wait for the device; seconds of every pair since the last call, in order."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How much is measured: `max_samples` and `max_time_s` count all rounds together, warm-up apart.
+
+    `min_per_round` holds even where a round then takes longer than its share of `max_time_s`.
+    """
+
+    rounds: int = 10
+    min_per_round: int = 3
+    max_samples: int = 1000
+    max_time_s: float = 2.0
+    warmup_time_s: float = 2.0
+    warmup_calls: int = 10_000
+    pause_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        counts = (self.rounds, self.min_per_round, self.max_samples, self.warmup_calls)
+        if min(counts) < 1 or min(self.max_time_s, self.warmup_time_s, self.pause_s) < 0:
+            raise UsageError(f"{self}: counts must be >= 1, times >= 0")
+
+    def per_round(self, typical_s: float) -> int:
+        """Samples of one round of a call that takes about `typical_s`."""
+        in_time = int(self.max_time_s / self.rounds / max(typical_s, 1e-9))
+        return max(self.min_per_round, min(in_time, self.max_samples // self.rounds))
+
+
+def measure(
+    call: Call,
+    feeds: Sequence[Any],
+    sampling: Sampling = Sampling(),
+    *,
+    batch: int = 1,
+    clock: Clock = time.perf_counter_ns,
+    probe: Probe | None = None,
+    device_timer: DeviceTimer | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Latency:
+    """Time `call(feed)` with `feeds` in turn, so that caches hold no more than they would in use.
+
+    `clock` counts nanoseconds.  `batch` is the number of samples in one feed (for the throughput).
+    `settings` is recorded as it is: thread counts, copies, CUDA graph.
+
+    Raises: UsageError without feeds; RunError when the clock never ran forward.
+    """
+    if not feeds:
+        raise UsageError("latency: no feeds to run: at least one sample is needed")
+    probe = probe or MachineProbe()
+    turns = itertools.cycle(feeds)
+    with _collector_paused():
+        warmup, settled = _warm_up(call, turns, clock, sampling)
+        before = probe.read()
+        per_round = sampling.per_round(_typical(warmup))
+        rounds, device, resident = _sample(call, turns, clock, sampling, per_round, probe, device_timer)
+    after = probe.read()
+    kept = [_forward(times) for times in rounds]
+    lost = sum(map(len, rounds)) - sum(map(len, kept))
+    if not any(kept):
+        raise RunError("latency: the clock never ran forward: there is no sample to keep")
+    doubts = sample_doubts(kept, settled=settled, lost=lost) + conditions_doubts(before, after)
+    return Latency(
+        samples_s=tuple(itertools.chain.from_iterable(kept)),
+        round_sizes=tuple(len(times) for times in kept if times),
+        warmup_s=_forward(warmup),
+        device_samples_s=tuple(device),
+        batch=batch,
+        doubts=doubts,
+        memory_bytes=resident,
+        settings={"gc": "off", **(settings or {})},
+        conditions={"before": before, "after": after},
+    )
+
+
+def interleave(
+    calls: Mapping[str, Call], feeds: Sequence[Any], sampling: Sampling, **options: Any
+) -> dict[str, Latency]:
+    """Measure several calls round by round in turn, so that a drifting machine touches all alike.
+
+    `options` are those of `measure`.  The order turns round from round to round.
+    """
+    one = Sampling(
+        1, sampling.min_per_round, max(1, sampling.max_samples // sampling.rounds),
+        sampling.max_time_s / sampling.rounds, sampling.warmup_time_s, sampling.warmup_calls,
+    )  # fmt: skip
+    rounds: dict[str, list[Latency]] = {name: [] for name in calls}
+    names = list(calls)
+    for number in range(sampling.rounds):
+        for name in names if number % 2 == 0 else reversed(names):
+            rounds[name].append(measure(calls[name], feeds, one, **options))
+        time.sleep(sampling.pause_s)
+    return {name: Latency.joined(parts) for name, parts in rounds.items()}
+
+
+def _warm_up(call: Call, turns: Iterator[Any], clock: Clock, sampling: Sampling) -> tuple[list[int], bool]:
+    """Times in nanoseconds of the calls it took, and whether the rolling median settled."""
+    times: list[int] = []
+    start = clock()
+    while len(times) < sampling.warmup_calls:
+        times += _timed(call, itertools.islice(turns, WINDOW), clock)
+        if _settled(times):
+            return times, True
+        if abs(clock() - start) > sampling.warmup_time_s * 1e9 and len(times) >= 2 * WINDOW:
+            break
+    return times, False
+
+
+def _settled(times: Sequence[int]) -> bool:
+    if len(times) < 2 * WINDOW:
+        return False
+    old, new = np.asarray(times[-2 * WINDOW :], float).reshape(2, WINDOW)
+    middle = float(np.median(new))
+    spread = float(np.median(np.abs(new - middle)))
+    return bool(abs(middle - np.median(old)) <= SETTLED * middle + spread)
+
+
+def _sample(
+    call: Call,
+    turns: Iterator[Any],
+    clock: Clock,
+    sampling: Sampling,
+    per_round: int,
+    probe: Probe,
+    device_timer: DeviceTimer | None,
+) -> tuple[list[list[int]], list[float], dict[str, int]]:
+    """Host nanoseconds of every round, device seconds, and the largest memory seen between rounds."""
+    rounds: list[list[int]] = []
+    device: list[float] = []
+    memory: dict[str, int] = {}
+    for _ in range(sampling.rounds):
+        rounds.append(_timed(call, itertools.islice(turns, per_round), clock))
+        if device_timer is not None:
+            device += _device_timed(call, itertools.islice(turns, per_round), device_timer)
+        memory = {key: max(value, memory.get(key, 0)) for key, value in probe.memory().items()}
+        gc.collect(0)
+        if sampling.pause_s:
+            time.sleep(sampling.pause_s)
+    return rounds, device, memory
+
+
+def _timed(call: Call, feeds: Iterator[Any], clock: Clock) -> list[int]:
+    """The timing loop: two clock readings and one append around each call, nothing else."""
+    times: list[int] = []
+    add = times.append
+    for feed in feeds:
+        start = clock()
+        call(feed)
+        add(clock() - start)
+    return times
+
+
+def _device_timed(call: Call, feeds: Iterator[Any], timer: DeviceTimer) -> list[float]:
+    for feed in feeds:
+        timer.start()
+        call(feed)
+        timer.stop()
+    return timer.times_s()
+
+
+def _forward(times: Sequence[int]) -> tuple[float, ...]:
+    """Seconds of the samples during which the clock ran forward."""
+    return tuple(round(value * 1e-9, 9) for value in times if value > 0)
+
+
+def _typical(times: Sequence[int]) -> float:
+    """Median seconds of the last warm-up calls; 0 where the clock stood still."""
+    last: NDArray[np.float64] = np.asarray(times[-2 * WINDOW :], float)
+    return max(float(np.median(last)) * 1e-9, 0.0)
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Python's cyclic collector off: a collection inside a sample is no property of the engine."""
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
