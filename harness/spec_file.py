@@ -1,0 +1,145 @@
+"""Model specs as TOML files: found, read, and changed with their comments kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from pydantic import ValidationError
+from tomlkit.exceptions import TOMLKitError
+
+from harness.errors import SpecError
+from harness.precision import Precision
+from harness.spec import DataSource, ModelSpec
+from harness.spec_errors import dotted, one_line, spec_error
+
+SPEC_NAME = "spec.toml"
+MAX_BYTES = 4 * 2**20
+"""A spec larger than this is no spec."""
+
+
+def find_specs(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """Spec files named by `paths`: files as they are, folders searched for `spec.toml`; sorted, each once.
+
+    Raises SpecError where a path is missing or a folder holds none.
+    """
+    found: dict[Path, None] = {}
+    for path in map(Path, paths):
+        if not path.exists():
+            raise SpecError(path, "", None, "no such file or folder")
+        here = sorted(path.rglob(SPEC_NAME)) if path.is_dir() else [path]
+        if not here:
+            raise SpecError(path, "", None, f"the folder holds no {SPEC_NAME}")
+        found.update((p.resolve(), None) for p in here)
+    return list(found)
+
+
+def read_spec(path: str | os.PathLike[str]) -> ModelSpec:
+    """The spec in the TOML file `path`, with every file that it names there.
+
+    Raises SpecError: one line naming file, dotted key, value and rule.
+    """
+    file = Path(path)
+    spec = parse_spec(_read_text(file), file)
+    spec._path = file.resolve()
+    _check_files(spec)
+    return spec
+
+
+def parse_spec(text: str, file: object = "<spec>") -> ModelSpec:
+    """The spec in the TOML `text`; `file` is what errors name.  Raises SpecError."""
+    try:
+        # JSON mode is strict about scalars and still takes arrays for tuples and words for enums.
+        data = json.dumps(tomlkit.parse(text).unwrap(), default=str)
+        return ModelSpec.model_validate_json(data, strict=True)
+    except (TOMLKitError, RecursionError) as error:
+        raise SpecError(file, "", None, f"not TOML: {one_line(error)}") from error
+    except ValidationError as error:
+        raise spec_error(file, error) from error
+
+
+def write_fp32_nodes(path: str | os.PathLike[str], precision: Precision, names: Sequence[str]) -> None:
+    """Set `fp32_nodes` of `precision` in the spec file `path` to `names`, keeping comments and order.
+
+    Op types that stay FP32 are left as they are.  Raises SpecError if the result would be no valid spec.
+    """
+    file = Path(path)
+    document = tomlkit.parse(_read_text(file))
+    part = _sub_table(_sub_table(document, "precision", super_table=True), str(precision))
+    part["fp32_nodes"] = tomlkit.array().multiline(len(names) > 1)
+    part["fp32_nodes"].extend(list(names))
+    text = tomlkit.dumps(document)
+    parse_spec(text, file)
+    _replace(file, text)
+
+
+def _sub_table(table: Any, key: str, *, super_table: bool = False) -> Any:
+    if key not in table:
+        table[key] = tomlkit.table(is_super_table=super_table)
+    return table[key]
+
+
+def _replace(file: Path, text: str) -> None:
+    """Write `text` in one step, through a file beside the target (whose link, if any, is followed)."""
+    target = file.resolve()
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with open(handle, "w", encoding="utf-8", newline="") as out:
+            out.write(text)
+        os.chmod(temporary, target.stat().st_mode & 0o777)
+        os.replace(temporary, target)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise SpecError(file, "", None, f"cannot be written: {error.strerror}") from error
+
+
+def _read_text(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
+        if len(raw) > MAX_BYTES:
+            raise SpecError(file, "", None, f"larger than {MAX_BYTES} bytes, so no spec")
+        return raw.decode("utf-8")
+    except OSError as error:
+        raise SpecError(file, "", None, f"cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SpecError(file, "", None, f"not UTF-8 text (byte {error.start})") from error
+
+
+def _check_files(spec: ModelSpec) -> None:
+    """Raise SpecError for the first file that the spec names and that is not there."""
+    for key, name in _named_files(spec):
+        if not (spec.folder / name).is_file():
+            raise SpecError(spec.path, key, name, "no such file (paths start from the spec's folder)")
+
+
+def _named_files(spec: ModelSpec) -> Iterable[tuple[str, str]]:
+    for key in ("onnx", "weights", "engine", "network"):
+        if value := getattr(spec.model, key):
+            yield f"model.{key}", _code_file(value) if key == "network" else value
+    for key, source in data_sources(spec):
+        for kind in ("npz", "npy", "loader"):
+            if value := getattr(source, kind):
+                yield f"{key}.{kind}", _code_file(value) if kind == "loader" else value
+    if spec.task and spec.task.metric != "top1":
+        yield "task.metric", _code_file(spec.task.metric)
+
+
+def data_sources(spec: ModelSpec) -> Iterable[tuple[str, DataSource]]:
+    """Every data source of `spec` with its dotted key."""
+    for name, part in spec.inputs.items():
+        yield dotted(("inputs", name, "data")), part.data
+    for precision, own in spec.precision.items():
+        for name, source in own.calibration.data.items():
+            yield dotted(("precision", str(precision), "calibration", "data", name)), source
+    if spec.task:
+        yield "task.labels", spec.task.labels
+
+
+def _code_file(reference: str) -> str:
+    return reference.rpartition(":")[0]
