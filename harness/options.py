@@ -1,0 +1,154 @@
+"""Options of a run: what `--trt-*` says, as frozen data that knows no pytest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_cache_path
+
+from harness.errors import UsageError
+from harness.precision import Precision
+
+BACKENDS = ("auto", "onnxruntime", "tensorrt", "tensorrt_rtx")
+DEFAULT_LAYER_MEMORY = "512MiB"
+_UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One command line option; `settings` are the keywords of argparse's `add_argument`."""
+
+    name: str
+    settings: Mapping[str, Any]
+
+    @property
+    def dest(self) -> str:
+        """The attribute that argparse stores the value under."""
+        return self.name.lstrip("-").replace("-", "_")
+
+
+def _many(name: str, metavar: str, text: str) -> Flag:
+    return Flag(name, {"action": "append", "default": [], "metavar": metavar, "help": text})
+
+
+def _one(name: str, metavar: str, text: str, default: str | None = None) -> Flag:
+    return Flag(name, {"default": default, "metavar": metavar, "help": text})
+
+
+def _switch(name: str, text: str) -> Flag:
+    return Flag(name, {"action": "store_true", "default": False, "help": text})
+
+
+FLAGS: tuple[Flag, ...] = (
+    _many("--trt-spec", "PATH", "path, repeatable: validate this spec.toml, or every one in this folder, "
+          "instead of the bundled models (default: the folder of the ini option trt_models)"),
+    _many("--trt-onnx", "PATH", "path, repeatable: validate this ONNX file without a spec (default: none)"),
+    _many("--trt-model", "GLOB", "name or glob, repeatable: only models with such names (default: all)"),
+    _many("--trt-precision", "NAME", f"one of {', '.join(Precision)}, repeatable: only these of the "
+          "precisions that a spec lists (default: all)"),
+    _one("--trt-backend", "NAME", f"one of {', '.join(BACKENDS)} (default: auto, which takes TensorRT where "
+         "it can run, else ONNX Runtime)", "auto"),
+    _one("--trt-provider", "NAME", "ONNX Runtime execution provider (default: CPUExecutionProvider)"),
+    _one("--trt-cache-dir", "PATH", "folder of cached engines, scales and references (default: the user's "
+         "cache folder)"),
+    _one("--trt-report-dir", "PATH", "folder in which every run writes a folder of its own "
+         "(default: reports)"),
+    _switch("--trt-strict", "fail above the expected error, not above the limit (default: off)"),
+    _switch("--trt-no-code", "refuse specs that run Python code: loaders and metrics (default: off)"),
+    _one("--trt-layer-memory", "BYTES", "memory for intermediate tensors, in bytes or with KiB, MiB, GiB "
+         f"(default: {DEFAULT_LAYER_MEMORY})", DEFAULT_LAYER_MEMORY),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a run validates, on what, and where it keeps and writes things."""
+
+    specs: tuple[Path, ...] = ()
+    onnx: tuple[Path, ...] = ()
+    models: tuple[str, ...] = ()
+    precisions: tuple[Precision, ...] = ()
+    backend: str = "auto"
+    provider: str | None = None
+    cache_dir: Path = field(default_factory=lambda: user_cache_path("trt-harness"))
+    report_dir: Path = Path("reports")
+    strict: bool = False
+    allow_code: bool = True
+    layer_memory_bytes: int = 512 * 2**20
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> Options:
+        """Options from argparse's values by `Flag.dest`.  Raises UsageError, one line."""
+        given = {flag.dest: values.get(flag.dest, flag.settings["default"]) for flag in FLAGS}
+        default = cls()
+        return cls(
+            specs=tuple(_existing("--trt-spec", path) for path in given["trt_spec"]),
+            onnx=tuple(_existing("--trt-onnx", path) for path in given["trt_onnx"]),
+            models=tuple(given["trt_model"]),
+            precisions=tuple(parse_precision(name) for name in given["trt_precision"]),
+            backend=_one_of("--trt-backend", given["trt_backend"], BACKENDS),
+            provider=given["trt_provider"],
+            cache_dir=Path(given["trt_cache_dir"] or default.cache_dir).expanduser(),
+            report_dir=Path(given["trt_report_dir"] or default.report_dir).expanduser(),
+            strict=given["trt_strict"],
+            allow_code=not given["trt_no_code"],
+            layer_memory_bytes=parse_bytes("--trt-layer-memory", given["trt_layer_memory"]),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The options as JSON-ready data."""
+        return {item.name: _plain(getattr(self, item.name)) for item in fields(self)}
+
+    def changed(self) -> list[str]:
+        """`name=value` of every option that differs from its default."""
+        default = Options()
+        names = [item.name for item in fields(self)]
+        return [f"{n}={_words(getattr(self, n))}" for n in names if getattr(self, n) != getattr(default, n)]
+
+    def arguments(self) -> list[str]:
+        """The command line arguments that a reproduction of one case needs."""
+        paths = [("--trt-spec", path) for path in self.specs] + [("--trt-onnx", path) for path in self.onnx]
+        single = [("--trt-backend", self.backend), ("--trt-provider", self.provider)]
+        chosen = [(flag, value) for flag, value in single if value not in (None, "auto")]
+        switches = {"--trt-strict": self.strict, "--trt-no-code": not self.allow_code}
+        return [f"{flag}={value}" for flag, value in paths + chosen] + [f for f, on in switches.items() if on]
+
+
+def parse_precision(name: str) -> Precision:
+    """The precision called `name`.  Raises UsageError."""
+    return Precision(_one_of("--trt-precision", name, tuple(Precision)))
+
+
+def parse_bytes(option: str, text: str) -> int:
+    """Bytes from `1048576` or `512MiB`.  Raises UsageError."""
+    found = re.fullmatch(r"([1-9]\d*)\s*(|KiB|MiB|GiB)", text.strip())
+    if not found:
+        raise UsageError(f"{option} = {text!r}: must be bytes > 0, or a number with KiB, MiB or GiB")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def _existing(option: str, path: str) -> Path:
+    found = Path(path).expanduser()
+    if not found.exists():
+        raise UsageError(f"{option} = {path!r}: no such file or folder")
+    return found
+
+
+def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise UsageError(f"{option} = {value!r}: must be one of {', '.join(allowed)}")
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _words(value: Any) -> str:
+    return ",".join(str(item) for item in value) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,84 @@
+"""One row for each model and precision: the worst verdict and the figures to know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.report.records import Record
+
+SEVERITY = (
+    "skipped", "pass", "unverified", "precision-limited", "fail", "engine-suspect", "error",
+)  # fmt: skip
+"""Verdicts, the worst last."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is known of one model at one precision on one backend.
+
+    `verdicts` is kind -> worst verdict.  `mre` is the largest of all outputs, `limit` its bound; `drop` is
+    that of the task metric; `build_s` is None for an engine from the cache; `p50_s` is at the opt shape.
+    """
+
+    model: str
+    precision: str
+    backend: str
+    verdict: str
+    verdicts: Mapping[str, str] = field(default_factory=dict)
+    mre: float | None = None
+    limit: float | None = None
+    drop: float | None = None
+    build_s: float | None = None
+    cached: bool = False
+    p50_s: float | None = None
+    warnings: int = 0
+
+
+def overview(records: Iterable[Record]) -> tuple[Row, ...]:
+    """The rows of a run, in the order in which models and precisions first appear."""
+    groups: dict[tuple[str, str, str], list[Record]] = {}
+    for record in records:
+        groups.setdefault((record.model, record.precision, record.backend), []).append(record)
+    return tuple(_row(*key, group) for key, group in groups.items())
+
+
+def worst(verdicts: Iterable[str]) -> str:
+    """The most severe of `verdicts`; one that is not known counts as the worst."""
+    return max(verdicts, key=lambda v: SEVERITY.index(v) if v in SEVERITY else len(SEVERITY))
+
+
+def _row(model: str, precision: str, backend: str, group: Sequence[Record]) -> Row:
+    kinds = dict.fromkeys(record.kind for record in group)
+    outputs = [record.data for record in group if record.kind == "outputs"]
+    engine: Mapping[str, Any] = next((record.data for record in group if record.kind == "engine"), {})
+    return Row(
+        model,
+        precision,
+        backend,
+        worst(record.verdict for record in group),
+        {kind: worst(r.verdict for r in group if r.kind == kind) for kind in kinds},
+        mre=_largest(outputs, "mre"),
+        limit=_largest(outputs, "limit"),
+        drop=_largest([r.data for r in group if r.kind == "accuracy"], "drop"),
+        build_s=_number(engine.get("build_s")),
+        cached=bool(engine.get("hit", False)),
+        p50_s=_largest([r.data for r in group if r.kind == "latency"], "p50_s"),
+        warnings=sum(len(record.warnings) for record in group),
+    )
+
+
+def _largest(data: Iterable[Mapping[str, Any]], key: str) -> float | None:
+    numbers = [n for n in (_number(item.get(key)) for item in data) if n is not None]
+    # NaN is the worst that can be: max() alone would lose it.
+    return next((n for n in numbers if n != n), max(numbers, default=None))
+
+
+def _number(value: Any) -> float | None:
+    if value is None or isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None

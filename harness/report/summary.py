@@ -1,0 +1,72 @@
+"""summary.md: a run on one page, for a pull request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from harness.report.collect import BAD
+from harness.report.overview import overview
+from harness.report.plain import write_text
+from harness.report.records import Record
+from harness.report.results import Results
+from harness.report.terminal import HEAD, cells
+
+SUMMARY = "summary.md"
+
+
+def write(results: Results, folder: Path) -> Path:
+    """Write summary.md into `folder`, atomically."""
+    return write_text(folder / SUMMARY, "\n".join(lines(results)) + "\n")
+
+
+def lines(results: Results) -> list[str]:
+    """The page: what ran where, the table of verdicts, each failure with its command."""
+    rows = [cells(row) for row in overview(results.records)]
+    bad = [record for record in results.records if record.verdict in BAD]
+    return [*_head(results), "", *_table(rows), *_failures(bad), *_missing(results)]
+
+
+def _head(results: Results) -> list[str]:
+    counts: dict[str, int] = {}
+    for test in results.tests:
+        counts[test.outcome] = counts.get(test.outcome, 0) + 1
+    said = ", ".join(f"{number} {word}" for word, number in counts.items()) or "no test ran"
+    state = "" if results.complete else " **The run was interrupted.**"
+    where = ", ".join(f"{k} {v}" for k, v in results.environment.items() if isinstance(v, str))
+    return [f"# TensorRT harness: run {results.run}", "", f"{said}.{state}", "", escape(where)]
+
+
+def _table(rows: Iterable[Iterable[str]]) -> list[str]:
+    body = ["| " + " | ".join(escape(cell) for cell in row) + " |" for row in rows]
+    return ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD), *body] if body else []
+
+
+def _failures(bad: Iterable[Record]) -> list[str]:
+    found = [line for record in bad for line in _failure(record)]
+    return ["", "## What failed", *found] if found else []
+
+
+def _failure(record: Record) -> list[str]:
+    title = f"{record.model} {record.precision} {record.kind}: {record.verdict}"
+    command = ["", fenced(record.reproduce)] if record.reproduce else []
+    return ["", f"### {escape(title)}", "", fenced(record.message), *command]
+
+
+def _missing(results: Results) -> list[str]:
+    names = ", ".join(results.not_fetched)
+    return ["", f"Not fetched, so not run (`make zoo`): {escape(names)}."] if names else []
+
+
+def fenced(text: str) -> str:
+    """`text` as a block of code, whatever fences are in it."""
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return f"{fence}\n{text}\n{fence}"
+
+
+def escape(text: str) -> str:
+    """`text` on one line with the characters that Markdown or HTML would read made harmless."""
+    marked = "".join(f"\\{c}" if c in "\\`*_[]|#<>&~" else c for c in " ".join(text.split()))
+    return marked if len(marked) <= 500 else marked[:497] + "..."
