@@ -1,7 +1,174 @@
-"""ONNX Runtime."""
+"""The ONNX Runtime backend, on any of its execution providers.
+
+On the CPU provider reduced precision is verified on the emulation model, and the lowered model itself,
+optimised, is the deployed face; FP32 has one face, the optimised session.  On other providers both faces are
+the lowered model.
+"""
 
 from __future__ import annotations
 
-from harness.backends.ort_session import OrtEngine, SessionSettings, open_model, run_model
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-__all__ = ["OrtEngine", "SessionSettings", "open_model", "run_model"]
+import onnxruntime as ort
+
+from harness import lowering, onnx_file
+from harness.backends import ort_audit
+from harness.backends.base import Audit, BackendInfo, BuildRequest, Face
+from harness.backends.ort_check import self_test
+from harness.backends.ort_device import cpu_name, gpu_facts
+from harness.backends.ort_provider import CPU, missing_library, require_provider
+from harness.backends.ort_session import OrtEngine, SessionSettings, open_model, run_model
+from harness.backends.ort_trial import FaceTrial, try_faces
+from harness.errors import BackendUnavailableError, BuildError, NotHonouredError, RunError
+from harness.isolation import isolated
+from harness.lowering import LoweredModel
+from harness.precision import Precision
+from harness.spec import BuildSpec
+
+__all__ = ["OnnxRuntimeBackend", "OrtEngine", "SessionSettings", "open_model", "run_model", "self_test"]
+
+CUDA = "CUDAExecutionProvider"
+RECORD = "engine.json"
+HARMLESS = frozenset({"timing_cache", "tf32"})
+FaceFiles = Mapping[str, tuple[str, str]]
+"""Face name -> file name and optimisation level."""
+
+
+@dataclass(frozen=True)
+class OnnxRuntimeBackend:
+    """Builds ONNX files and opens them as sessions of one provider.
+
+    `provider_options` go to ONNX Runtime as they are; `intra_op_threads`, `inter_op_threads`: 0 lets ONNX
+    Runtime decide; `isolate`: try a fresh engine in a child process first, for at most `trial_s` seconds.
+    """
+
+    provider: str = CPU
+    provider_options: Mapping[str, str] = field(default_factory=dict)
+    intra_op_threads: int = 0
+    inter_op_threads: int = 0
+    isolate: bool = True
+    trial_s: float = 600.0
+    name: str = "onnxruntime"
+    instrumentation: str = "added outputs"
+
+    def info(self) -> BackendInfo:
+        """Versions, provider, device, threads.  Raises BackendUnavailableError."""
+        if why := self.can_run():
+            raise BackendUnavailableError(f"onnxruntime: {why}")
+        facts = {} if self.provider == CPU else gpu_facts()
+        details = {
+            "intra_op_threads": str(self.intra_op_threads or "default"),
+            "inter_op_threads": str(self.inter_op_threads or "default"),
+            "cpus": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+            **{f"provider.{key}": value for key, value in sorted(self.provider_options.items())},
+            **facts,
+        }
+        device = cpu_name() if self.provider == CPU else facts.get("gpu", "unknown")
+        return BackendInfo(self.name, ort.__version__, self.provider, device, details)
+
+    def refusal(self, precision: Precision, options: BuildSpec) -> str | None:
+        """Why a precision or a build option cannot be honoured here; None if it can."""
+        if self.provider == CPU and (precision is Precision.TF32 or options.tf32):
+            return "the CPU provider has no TF32"
+        default = BuildSpec().model_dump()
+        asked = [key for key, value in options.model_dump().items() if value != default[key]]
+        refused = sorted(set(asked) - HARMLESS)
+        return (
+            f"build.{refused[0]} is an option of TensorRT's builder, ONNX Runtime has none"
+            if refused
+            else None
+        )
+
+    def can_run(self) -> str | None:
+        """Why sessions cannot run here; None if they can."""
+        try:
+            require_provider(self.provider)
+        except NotHonouredError as error:
+            return str(error)
+        return missing_library(self.provider)
+
+    def build(self, request: BuildRequest, folder: Path) -> Audit:
+        """Write the ONNX files of both faces and try them.  Raises BuildError, NotHonouredError."""
+        precision, what = request.lowered.plan.precision, f"{request.name}[{request.lowered.plan.precision}]"
+        if why := self.refusal(precision, request.options):
+            raise NotHonouredError(f"{what}: {why}")
+        if self.provider == CPU:
+            self_test()
+        faces = self._write(request.lowered, folder)
+        tf32 = precision is Precision.TF32 or request.options.tf32
+        record = {"faces": faces, "provider_options": self._tf32(tf32), "name": request.name}
+        (folder / RECORD).write_text(json.dumps(record, indent=1))
+        trials = self._try(request, folder, what)
+        if why := trials["verified"].not_opened:
+            raise BuildError(f"{what}: {why}")
+        return self._audit(request.lowered, trials)
+
+    def load(self, folder: Path, face: Face = "verified") -> OrtEngine:
+        """Open a face of the engine in `folder`.  Raises NotHonouredError, RunError."""
+        path, settings = self._face(folder, face)
+        return OrtEngine.open(path, settings)
+
+    def load_instrumented(self, folder: Path, tensors: Sequence[str]) -> OrtEngine:
+        """The verified face with `tensors` of its main graph added to the outputs.  Raises RunError."""
+        path, settings = self._face(folder, "verified")
+        model = onnx_file.read(path)
+        names = dict.fromkeys([*(value.name or "" for value in model.graph.outputs), *tensors])
+        return open_model(model, tuple(names), settings=settings)
+
+    def _write(self, lowered: LoweredModel, folder: Path) -> FaceFiles:
+        precision = lowered.plan.precision
+        onnx_file.write(lowered.model, folder / "model.onnx")
+        deployed = ("model.onnx", "all")
+        if self.provider != CPU or not (precision.half or precision.quantized):
+            return {"verified": deployed, "deployed": deployed}
+        onnx_file.write(lowering.emulate(lowered), folder / "emulation.onnx")
+        level = "none" if precision.quantized else "basic"  # Higher levels fuse Q/DQ away and change results.
+        return {"verified": ("emulation.onnx", level), "deployed": deployed}
+
+    def _tf32(self, on: bool) -> dict[str, str]:
+        return {"use_tf32": "1" if on else "0"} if self.provider == CUDA else {}
+
+    def _try(self, request: BuildRequest, folder: Path, what: str) -> Mapping[str, FaceTrial]:
+        shapes = {name: part.min for name, part in request.profiles[0].shapes.items()}
+        faces: dict[str, tuple[Path, SessionSettings]] = {
+            "verified": self._face(folder, "verified"),
+            "deployed": self._face(folder, "deployed"),
+        }
+        if faces["verified"] == faces["deployed"]:
+            del faces["deployed"]
+        if not self.isolate:
+            return try_faces(faces, shapes)
+        try:
+            return isolated(try_faces, faces, shapes, timeout_s=self.trial_s)
+        except RunError as error:
+            raise BuildError(f"{what}: a trial run in a process of its own failed: {error}") from error
+
+    def _audit(self, lowered: LoweredModel, trials: Mapping[str, FaceTrial]) -> Audit:
+        trial = trials.get("deployed", trials["verified"])
+        deployed: dict[str, Any] = {"nodes_by_provider": dict(trial.nodes_by_provider)}
+        if trial.not_opened:
+            deployed["unavailable"] = trial.not_opened
+        return ort_audit.audit(lowered, self.provider, deployed, _messages(trials))
+
+    def _face(self, folder: Path, face: Face) -> tuple[Path, SessionSettings]:
+        try:
+            record = json.loads((folder / RECORD).read_bytes())
+            file, level = record["faces"][face]
+            options = {**record["provider_options"], **self.provider_options}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{folder}: no engine of the ONNX Runtime backend: {error}") from error
+        settings = SessionSettings(
+            self.provider, options, level, self.intra_op_threads, self.inter_op_threads
+        )
+        return folder / file, settings
+
+
+def _messages(trials: Mapping[str, FaceTrial]) -> tuple[str, ...]:
+    opened = [f"{face} face does not open: {t.not_opened}" for face, t in trials.items() if t.not_opened]
+    run = [f"{face} face does not run on zeros: {t.not_run}" for face, t in trials.items() if t.not_run]
+    return (*opened, *run)

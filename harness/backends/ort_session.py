@@ -14,6 +14,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
+from harness import onnx_file
 from harness.backends.base import TensorInfo, Tensors
 from harness.backends.ort_provider import CPU, require_provider
 from harness.backends.ort_values import NUMPY_NAMES, from_ort, to_ort
@@ -49,7 +50,7 @@ class SessionSettings:
     inter_op_threads: int = 0
 
     def options(self) -> Any:
-        """The `SessionOptions`: deterministic, errors only on stderr."""
+        """The `SessionOptions`: deterministic; of ONNX Runtime's own log only errors."""
         options = ort.SessionOptions()
         options.graph_optimization_level = LEVELS[self.level]
         options.intra_op_num_threads = self.intra_op_threads
@@ -75,10 +76,30 @@ class OrtEngine:
         self.outputs = tuple(every[name] for name in self._names)
         self._plain = "bfloat16" not in {info.dtype for info in (*self.inputs, *self.outputs)}
 
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        settings: SessionSettings,
+        *,
+        fetch: Sequence[str] | None = None,
+        record_providers: bool = False,
+    ) -> OrtEngine:
+        """The engine of a model file.  Raises NotHonouredError, RunError."""
+        require_provider(settings.provider)
+        return cls(_session(path, settings, record_providers=record_providers), fetch)
+
     @property
     def session(self) -> Any:
         """The `onnxruntime.InferenceSession`; None once closed."""
         return self._session
+
+    def node_providers(self) -> list[str]:
+        """The provider of each node, for an engine opened with `record_providers`; empty in old versions."""
+        if not hasattr(self._session, "get_provider_graph_assignment_info"):
+            return []
+        parts = self._session.get_provider_graph_assignment_info()
+        return [part.ep_name for part in parts for _ in part.get_nodes()]
 
     def run(self, feeds: Tensors, profile: int = 0) -> dict[str, Any]:  # noqa: ARG002
         """Outputs by name for one set of feeds.  Raises RunError."""
@@ -130,10 +151,10 @@ def open_model(
     `optimised` is short for level "all"; `settings` says it all.  Raises NotHonouredError, RunError.
     """
     settings = settings or SessionSettings(level="all" if optimised else "none")
+    if isinstance(model, Path) and outputs is None:
+        return OrtEngine.open(model, settings)
     require_provider(settings.provider)
-    model = ir.load(model) if isinstance(model, Path) and outputs is not None else model
-    if isinstance(model, Path):
-        return OrtEngine(_session(model, settings), outputs)
+    model = onnx_file.read(model) if isinstance(model, Path) else model
     if outputs is not None:
         model = with_outputs(model, outputs)
     return OrtEngine(_session_of(model, settings), outputs)
@@ -157,7 +178,7 @@ def with_outputs(model: ir.Model, names: Sequence[str]) -> ir.Model:
 
     Raises RunError for a name that the main graph does not have.
     """
-    model = model.clone()
+    model = onnx_file.clone(model)
     graph = model.graph
     present = {value.name for value in graph.outputs}
     values = _values(graph)
@@ -174,26 +195,21 @@ def _values(graph: ir.Graph) -> dict[str, ir.Value]:
 
 
 def _session_of(model: ir.Model, settings: SessionSettings) -> Any:
-    if _fits_in_memory(model):
-        return _session(ir.to_proto(model).SerializeToString(), settings)
+    if onnx_file.weight_bytes(model) <= IN_MEMORY_BYTES:
+        whole = ir.serde.serialize_model(onnx_file.inline(model))
+        return _session(whole.SerializeToString(), settings)
     with tempfile.TemporaryDirectory(prefix="trt-harness-") as folder:
         path = Path(folder) / "model.onnx"
-        ir.save(model, path, external_data="model.onnx.data")
+        onnx_file.write(model, path)
         return _session(path, settings)
 
 
-def _fits_in_memory(model: ir.Model) -> bool:
-    """Whether the model can be handed over as bytes: small, and no weight in a file of its own."""
-    values = [value.const_value for graph in model.graphs() for value in graph.initializers.values()]
-    weights = [weight for weight in values if weight is not None]
-    outside = any(isinstance(weight, ir.ExternalTensor) for weight in weights)
-    return not outside and sum(weight.nbytes for weight in weights) <= IN_MEMORY_BYTES
-
-
-def _session(source: Path | bytes, settings: SessionSettings) -> Any:
-    model = os.fspath(source) if isinstance(source, Path) else source
+def _session(source: Path | bytes, settings: SessionSettings, *, record_providers: bool = False) -> Any:
+    model, options = os.fspath(source) if isinstance(source, Path) else source, settings.options()
+    if record_providers:
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     try:
-        session = ort.InferenceSession(model, settings.options(), providers=settings.providers())
+        session = ort.InferenceSession(model, options, providers=settings.providers())
     except ORT_ERRORS as error:
         raise RunError(f"ONNX Runtime cannot open the model: {one_line(error)}") from error
     got = session.get_providers()

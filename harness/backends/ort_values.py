@@ -40,3 +40,10 @@ def from_ort(value: Any) -> NDArray[Any]:
         return array
     raw = ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes())
     return np.frombuffer(bytearray(raw), dtype=ml_dtypes.bfloat16).reshape(value.shape())
+
+
+def zeros(dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """An array of zeros (empty strings) of a dtype named as in `NUMPY_NAMES`."""
+    if dtype == "object":
+        return np.full(shape, "", dtype=object)
+    return np.zeros(shape, ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)

@@ -1,0 +1,99 @@
+"""What precision each node of a lowered graph really has, against what lowering says it gave it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import onnx_ir as ir
+
+from harness.backends.base import Audit
+from harness.backends.ort_provider import CPU
+from harness.lowering.model import LoweredModel
+from harness.precision import Precision
+
+WORDS = MappingProxyType(
+    {
+        ir.DataType.FLOAT: Precision.FP32.value,
+        ir.DataType.FLOAT16: Precision.FP16.value,
+        ir.DataType.BFLOAT16: Precision.BF16.value,
+        ir.DataType.DOUBLE: "fp64",
+    }
+)
+CONVERSIONS = frozenset({"Cast", "CastLike", "QuantizeLinear", "DequantizeLinear", "Constant"})
+EMULATED = "16-bit results computed in FP32 and rounded after each node; Q/DQ rounded, arithmetic in FP32"
+
+
+def audit(
+    lowered: LoweredModel, provider: str, deployed: Mapping[str, Any], messages: tuple[str, ...] = ()
+) -> Audit:
+    """Nodes by the precision that the graph gives them; every claim of the summary that it breaks.
+
+    `deployed`: what is known of the deployed face, with `nodes_by_provider` where the runtime tells.
+    """
+    precision, summary = lowered.plan.precision, lowered.summary
+    found = node_precisions(lowered.model)
+    counts: dict[str, int] = {}
+    for word in found.values():
+        counts[word] = counts.get(word, 0) + 1
+    emulated = provider == CPU and (precision.half is not None or precision.quantized)
+    details = {"deployed": dict(deployed), **({"arithmetic": EMULATED} if emulated else {})}
+    problems = (
+        *_broken(lowered, found),
+        *_nothing_lowered(lowered, counts),
+        *_elsewhere(provider, deployed.get("nodes_by_provider", {})),
+    )
+    return Audit(precision, counts, tuple(summary.kept), problems, messages, details)
+
+
+def node_precisions(model: ir.Model) -> dict[str, str]:
+    """Precision word by node name, of every node that computes on floating-point tensors.
+
+    A node is INT8 when a tensor that it reads comes from a DequantizeLinear.
+    """
+    words = {}
+    for node in every_node(model):
+        if node.op_type not in CONVERSIONS and (word := _precision(node)) is not None:
+            words[node.name or f"{node.op_type}:{id(node)}"] = word
+    return words
+
+
+def every_node(model: ir.Model) -> Iterator[ir.Node]:
+    """The nodes of the main graph and of all subgraphs."""
+    return iter(model.graph.all_nodes())
+
+
+def _precision(node: ir.Node) -> str | None:
+    read = [value for value in node.inputs if value is not None]
+    if any(_producer(value) == "DequantizeLinear" for value in read):
+        return Precision.INT8.value
+    types = [value.dtype for value in (*node.outputs, *read) if value.dtype in WORDS]
+    return WORDS[types[0]] if types and types[0] is not None else None
+
+
+def _producer(value: ir.Value) -> str | None:
+    producer = value.producer()
+    return producer.op_type if producer is not None else None
+
+
+def _broken(lowered: LoweredModel, found: Mapping[str, str]) -> Iterator[str]:
+    half = lowered.plan.precision.half
+    claims = [(lowered.summary.quantized, Precision.INT8.value)]
+    claims += [(lowered.summary.lowered, half.value)] if half else []
+    for names, word in claims:
+        for name in names:
+            if name in found and found[name] != word:
+                yield f"node {name!r} should be {word}, is {found[name]}"
+
+
+def _nothing_lowered(lowered: LoweredModel, counts: Mapping[str, int]) -> Iterator[str]:
+    precision, plan = lowered.plan.precision, lowered.plan
+    wanted = Precision.INT8.value if precision.quantized else (precision.half or Precision.FP32).value
+    if counts and not counts.get(wanted) and not (plan.fp32_nodes or plan.fp32_op_types):
+        yield f"{precision} was asked, no node of {sum(counts.values())} is {wanted}"
+
+
+def _elsewhere(provider: str, nodes: Mapping[str, int]) -> Iterator[str]:
+    if nodes and not nodes.get(provider):
+        yield f"{provider} was asked, all {sum(nodes.values())} nodes run on {', '.join(sorted(nodes))}"

@@ -1,0 +1,39 @@
+"""What hardware an ONNX Runtime provider runs on."""
+
+from __future__ import annotations
+
+import functools
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+CPU_INFO = Path("/proc/cpuinfo")
+GPU_FIELDS = {
+    "name": "gpu",
+    "driver_version": "driver",
+    "compute_cap": "compute_capability",
+    "uuid": "gpu_uuid",
+}
+
+
+@functools.cache
+def cpu_name() -> str:
+    """The processor's name as the operating system gives it."""
+    lines = CPU_INFO.read_text().splitlines() if CPU_INFO.is_file() else []
+    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+@functools.cache
+def gpu_facts(index: int = 0) -> dict[str, str]:
+    """Name, driver, compute capability and UUID of a GPU as `nvidia-smi` gives them; empty without it."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return {}
+    command = [tool, f"--query-gpu={','.join(GPU_FIELDS)}", "--format=csv,noheader", f"--id={index}"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    values = [value.strip() for value in answer.stdout.splitlines()[0].split(",")] if answer.stdout else []
+    if answer.returncode != 0 or len(values) != len(GPU_FIELDS):
+        return {}
+    return dict(zip(GPU_FIELDS.values(), values, strict=True))

@@ -1,0 +1,52 @@
+"""Open and run the faces of a fresh engine once, where a crash of the runtime costs nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.backends.ort_session import OrtEngine, SessionSettings
+from harness.backends.ort_values import zeros
+from harness.errors import RunError
+from harness.spec import Shape
+
+
+@dataclass(frozen=True)
+class FaceTrial:
+    """What came of one face: why it did not open, why it did not run, nodes by provider; empty when well."""
+
+    not_opened: str = ""
+    not_run: str = ""
+    nodes_by_provider: Mapping[str, int] = field(default_factory=dict)
+
+
+def try_faces(
+    faces: Mapping[str, tuple[Path, SessionSettings]], shapes: Mapping[str, Shape]
+) -> dict[str, FaceTrial]:
+    """Open each face and run it once on zeros of `shapes`; picklable, so that it can run in a child."""
+    return {name: _try(path, settings, shapes) for name, (path, settings) in faces.items()}
+
+
+def _try(path: Path, settings: SessionSettings, shapes: Mapping[str, Shape]) -> FaceTrial:
+    try:
+        engine = OrtEngine.open(path, settings, record_providers=True)
+    except RunError as error:
+        return FaceTrial(not_opened=str(error))
+    with engine:
+        providers = Counter(engine.node_providers())
+        try:
+            engine.run(
+                {
+                    info.name: zeros(info.dtype, _shape(info.shape, shapes.get(info.name)))
+                    for info in engine.inputs
+                }
+            )
+        except RunError as error:
+            return FaceTrial(not_run=str(error), nodes_by_provider=providers)
+    return FaceTrial(nodes_by_provider=providers)
+
+
+def _shape(declared: tuple[int | None, ...], asked: Shape | None) -> Shape:
+    return asked if asked is not None else tuple(1 if size is None else size for size in declared)
