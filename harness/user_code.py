@@ -1,0 +1,69 @@
+"""Functions that a spec names as `file.py:function`: loaders and metrics, run only if the user allows it."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from harness.errors import DataError, SpecError, UsageError
+from harness.spec import ModelSpec
+from harness.spec_errors import one_line
+
+
+def load_function(
+    spec: ModelSpec, key: str, reference: str, *, allow_code: bool = True
+) -> Callable[..., Any]:
+    """The function that `reference` names; `key` is what errors call it.
+
+    The file must lie in the spec's folder, links followed.  Raises SpecError, and UsageError where code is
+    not allowed.
+    """
+    file_name, _, function = reference.rpartition(":")
+    where = spec.path or spec.name
+    if not allow_code:
+        raise UsageError(f"{where}: {key} = {reference!r}: runs Python code, which --trt-no-code refuses")
+    file, folder = (spec.folder / file_name).resolve(), spec.folder.resolve()
+    if not file.is_relative_to(folder):
+        raise SpecError(where, key, reference, "the file must lie in the spec's folder")
+    if not file.is_file():
+        raise SpecError(where, key, reference, "no such file in the spec's folder")
+    found = getattr(_module(file, where, key), function, None)
+    if not callable(found):
+        raise SpecError(where, key, reference, f"the file has no function {function!r}")
+    return _checked(found, f"{where}: {key} = {reference!r}")
+
+
+def call_loader(function: Callable[..., Any], assets: Callable[[], Mapping[str, Path]]) -> Any:
+    """What a loader returns: called with nothing, or with the paths of the spec's assets by name."""
+    return function(assets()) if inspect.signature(function).parameters else function()
+
+
+@lru_cache(maxsize=64)
+def _module(file: Path, where: object, key: str) -> ModuleType:
+    name = f"trt_harness_user_{abs(hash(file)):x}_{file.stem}"
+    found = importlib.util.spec_from_file_location(name, file)
+    if found is None or found.loader is None:
+        raise SpecError(where, key, file.name, "is no Python file")
+    module = importlib.util.module_from_spec(found)
+    _checked(found.loader.exec_module, f"{where}: {key}: importing {file.name}")(module)
+    return module
+
+
+def _checked(function: Callable[..., Any], context: str) -> Callable[..., Any]:
+    """`function`, with whatever it raises told as a DataError that names `context`."""
+
+    def call(*args: Any) -> Any:
+        try:
+            return function(*args)
+        except UsageError:
+            raise
+        except Exception as error:
+            raise DataError(f"{context}: raised {type(error).__name__}: {one_line(error)}") from error
+
+    call.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    return call
