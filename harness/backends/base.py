@@ -88,7 +88,9 @@ class Engine(Protocol):
 class Backend(Protocol):
     """Builds and opens engines; holds no engine itself."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The backend's word in options and reports."""
 
     def info(self) -> BackendInfo:
         """Versions, provider, device.  Raises BackendUnavailableError."""
