@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -64,6 +65,11 @@ FLAGS: tuple[Flag, ...] = (
 )  # fmt: skip
 
 
+def default_cache_dir() -> Path:
+    """The user's cache folder of this project; `$TRT_HARNESS_CACHE` moves it."""
+    return Path(os.environ.get("TRT_HARNESS_CACHE") or user_cache_path("trt-harness"))
+
+
 @dataclass(frozen=True)
 class Options:
     """What a run validates, on what, and where it keeps and writes things."""
@@ -74,7 +80,7 @@ class Options:
     precisions: tuple[Precision, ...] = ()
     backend: str = "auto"
     provider: str | None = None
-    cache_dir: Path = field(default_factory=lambda: user_cache_path("trt-harness"))
+    cache_dir: Path = field(default_factory=default_cache_dir)
     report_dir: Path = Path("reports")
     strict: bool = False
     allow_code: bool = True

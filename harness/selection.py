@@ -65,19 +65,26 @@ def load(options: Options, bundled: Iterable[Path]) -> Selection:
     """Read the specs that `options` name, or those in the `bundled` folders.  Raises UsageError."""
     from harness import assets, spec_file
 
-    own = [spec_file.read_spec(path) for path in spec_file.find_specs(options.specs)]
-    own += [spec_file.spec_from_onnx(path) for path in options.onnx]
+    own = [spec_file.read_spec(path) for path in spec_file.find_specs(options.specs)] + _drafted(options.onnx)
     if options.specs or options.onnx:
         return select(own, options)
     folders = [folder for folder in bundled if folder.is_dir()]
     specs = [spec_file.read_spec(path) for path in spec_file.find_specs(folders)] if folders else []
-    return select(specs, options, assets.fetched)
+    return select(specs, options, lambda spec: not assets.missing(spec))
 
 
 def concerns(arguments: Iterable[Path], bundled: Iterable[Path]) -> bool:
     """Whether a run with these path arguments touches the suites that lie around the `bundled` folders."""
     suites = [folder.parent for folder in bundled if folder.is_dir()]
     return any(a == s or s in a.parents or a in s.parents for a in arguments for s in suites)
+
+
+def _drafted(files: Sequence[Path]) -> list[ModelSpec]:
+    if not files:
+        return []
+    from harness.spec_draft import spec_from_onnx
+
+    return [spec_from_onnx(file) for file in files]
 
 
 def _named(spec: ModelSpec, patterns: Sequence[str]) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 from harness.report.plain import dumps
 from harness.report.records import Kind, Record
-from harness.report.results import JOURNAL, SCHEMA, Results, TestOutcome
+from harness.report.results import JOURNAL, Results, TestOutcome
 
 BAD = frozenset({"precision-limited", "engine-suspect", "fail", "error"})
 _FILE_KINDS: Mapping[str, Kind] = {"engines": "engine"}
@@ -41,10 +41,15 @@ class Collector:
     tests: list[TestOutcome] = field(default_factory=list)
     _open: dict[str, list[Phase]] = field(default_factory=dict)
 
+    @property
+    def begun(self) -> bool:
+        """Whether any test has begun."""
+        return bool(self.tests or self._open)
+
     def begin(self, nodeid: str) -> None:
         """A test has begun."""
-        if not (self.folder / JOURNAL).exists():
-            self._append({**self.head.to_json(), "schema": SCHEMA})
+        if not self.begun:
+            self._append(self.head.to_json())
         self._open.setdefault(nodeid, [])
         self._append({"started": nodeid})
 

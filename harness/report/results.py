@@ -19,6 +19,7 @@ from harness.report.records import Record
 SCHEMA = 1
 RESULTS = "results.json"
 JOURNAL = "records.jsonl"
+UNFINISHED = "the run ended during this test"
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,7 @@ def recover(journal: Path) -> Results:
 def _unfinished(lines: list[dict[str, Any]], found: Results) -> tuple[TestOutcome, ...]:
     done = {test.nodeid for test in found.tests}
     begun = [line["started"] for line in lines[1:] if isinstance(line.get("started"), str)]
-    message = "the run ended during this test"
-    return tuple(TestOutcome(n, "error", message=message) for n in dict.fromkeys(begun) if n not in done)
+    return tuple(TestOutcome(n, "error", message=UNFINISHED) for n in dict.fromkeys(begun) if n not in done)
 
 
 def _text(file: Path) -> str:

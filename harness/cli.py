@@ -1,0 +1,55 @@
+"""`trt-harness`: one subcommand a file in `harness.commands`, each with `add(subparsers)` and `run(args)`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+from harness import __version__
+from harness.commands import COMMANDS
+from harness.errors import BackendError, CacheError, HarnessError, UsageError
+
+USAGE_ERROR = 4
+FAILURE = 1
+INTERRUPTED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells a wrong command line in one line, with pytest's exit code for it."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with the line and exit code 4."""
+        self.exit(USAGE_ERROR, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def parser() -> Parser:
+    """The parser with every subcommand."""
+    top = Parser(prog="trt-harness", description="Validate TensorRT engines against their ONNX models.")
+    top.add_argument("--version", action="version", version=f"trt-harness {__version__}")
+    subparsers = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
+    for name in COMMANDS:
+        import_module(f"harness.commands.{name}").add(subparsers)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand; returns the exit code: 0 good, 1 failed, 4 a user's mistake."""
+    args = parser().parse_args(arguments)
+    module = import_module(f"harness.commands.{args.command.replace('-', '_')}")
+    try:
+        return int(module.run(args))
+    except UsageError as error:
+        return _say(error, USAGE_ERROR)
+    except (BackendError, CacheError) as error:
+        return _say(error, FAILURE)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _say(error: HarnessError, code: int) -> int:
+    print(f"trt-harness: error: {error}", file=sys.stderr)
+    return code

@@ -1,0 +1,7 @@
+"""Subcommands of `trt-harness`; a module has `add(subparsers)` and `run(args) -> int`.
+
+The subcommand's name is the module's, with dashes; imports of anything heavy belong into `run`.
+"""
+
+COMMANDS: tuple[str, ...] = ()
+"""The modules, in the order of `trt-harness --help`."""

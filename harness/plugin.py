@@ -1,0 +1,226 @@
+"""The pytest plugin: options, header, cases, and the records of a run.
+
+Importing it imports no runtime and no graph library; collecting the suites doesn't either.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import errors, selection, xfails
+from harness.options import FLAGS, Options
+from harness.report.collect import Collector, Phase
+from harness.run import Run
+from harness.selection import Case
+
+pytest_plugins = ("harness.fixtures.session", "harness.fixtures.cases")
+
+RUN = pytest.StashKey[Run]()
+RECORDS = pytest.StashKey[list[dict[str, Any]]]()
+ONE_LINE = (errors.UsageError, errors.BackendError, errors.CacheError)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Register the options and ini settings."""
+    group = parser.getgroup("trt", "TensorRT harness")
+    for flag in FLAGS:
+        group.addoption(flag.name, **flag.settings)
+    parser.addini(
+        "trt_models", "folders of specs, relative to the ini file (default: suites/models)", "paths"
+    )
+    parser.addini("trt_xfails", "file of expected failures (default: suites/xfails.txt)", default="")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Read the options; choose the report's folder before JUnit's plugin looks for its own."""
+    bundled = tuple(config.getini("trt_models")) or (config.rootpath / "suites" / "models",)
+    xfail_file = config.rootpath / (config.getini("trt_xfails") or "suites/xfails.txt")
+    with _usage():
+        options = Options.parse(vars(config.option))
+    concerned = selection.concerns(_argument_paths(config), bundled) or bool(options.specs or options.onnx)
+    run = config.stash[RUN] = Run(options, bundled, xfail_file, concerned, config.invocation_params.args)
+    if concerned and not _is_worker(config) and not config.option.collectonly:
+        collector = run.start_report(config.rootpath)
+        config.option.xmlpath = config.option.xmlpath or str(collector.folder / "junit.xml")
+        config.pluginmanager.register(Watch(run, collector), "trt-harness-watch")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Read specs and expected failures: a mistake in them ends the run here, in one line."""
+    run = session.config.stash[RUN]
+    if run.concerned:
+        with _usage():
+            _ = run.selection, run.xfails
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """What is under test."""
+    run = config.stash[RUN]
+    return run.header() if run.concerned else []
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give each case to the tests that ask for one, through whatever fixture."""
+    if "trt_case" not in metafunc.fixturenames:
+        return
+    try:
+        cases = metafunc.config.stash[RUN].selection.cases
+    except errors.UsageError as error:
+        pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
+    metafunc.parametrize("trt_case", cases, ids=[case.id for case in cases], indirect=True, scope="session")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark expected failures; note those that match nothing."""
+    run = config.stash[RUN]
+    if not run.concerned:
+        return
+    reasons = {entry.nodeid: entry.reason for entry in run.xfails}
+    for item in items:
+        if item.nodeid in reasons:
+            item.add_marker(pytest.mark.xfail(reason=reasons[item.nodeid], strict=True))
+    _note_stale(config, [item.nodeid for item in items])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
+    """Note stale expected failures on the controller, which collects nothing itself."""
+    _note_stale(node.config, ids)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Check every spec against its model and data before the first test runs."""
+    config = session.config
+    if not config.stash[RUN].concerned or _is_worker(config) or config.option.collectonly:
+        return
+    from harness.preflight import check
+
+    found = config.stash[RUN].selection
+    chosen = [case for item in getattr(session, "items", ()) if (case := _case_of(item))]
+    with _usage():
+        check(chosen or found.cases, config.stash[RUN].options)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Send a test's records along with its report; say in one line what is no fault of the code."""
+    report = yield
+    # Plain data in the report's __dict__ crosses xdist's processes; user_properties would fill JUnit's XML.
+    report.__dict__["trt_records"] = item.stash.get(RECORDS, [])
+    item.stash[RECORDS] = []
+    if report.failed and call.excinfo and isinstance(call.excinfo.value, ONE_LINE):
+        report.longrepr = chained(call.excinfo.value)
+        report.__dict__["trt_usage"] = isinstance(call.excinfo.value, errors.UsageError)
+    return report
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Follows a run where its reports arrive, and writes it at its end; absent in xdist's workers."""
+
+    run: Run
+    collector: Collector
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """A test begins."""
+        self.collector.begin(nodeid)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """A phase of a test ended, or a worker crashed in it (phase `???`)."""
+        self.run.usage_error |= getattr(report, "trt_usage", False)
+        self.collector.add(report.nodeid, phase(report))
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        """A test ended."""
+        self.collector.end(nodeid)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Write the run, however it ended; a user's mistake found on the way decides the exit status."""
+        if self.run.usage_error:
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
+        complete = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+        self.run.finish_report(int(session.exitstatus), complete)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """The table of verdicts, stale expected failures, and where the pages are."""
+        lines = self.run.closing_lines()
+        if lines:
+            terminalreporter.section("TensorRT harness")
+            for line in lines:
+                terminalreporter.line(line)
+
+
+def phase(report: pytest.TestReport) -> Phase:
+    """What one report says, without pytest's types."""
+    return Phase(_outcome(report), report.duration, _message(report), getattr(report, "trt_records", ()))
+
+
+def chained(error: BaseException) -> str:
+    """`BuildError: ...` and its causes, a line each."""
+    lines = []
+    link: BaseException | None = error
+    while link is not None:
+        lines.append(f"{type(link).__name__}: {link}")
+        link = link.__cause__
+    return "\n  because of ".join(lines)
+
+
+def _outcome(report: pytest.TestReport) -> str:
+    if hasattr(report, "wasxfail"):
+        return "xfailed" if report.skipped else "xpassed"
+    if report.failed:
+        return "failed" if report.when == "call" else "error"
+    return report.outcome
+
+
+def _message(report: pytest.TestReport) -> str:
+    if report.passed:
+        return ""
+    if isinstance(report.longrepr, tuple):
+        return report.longrepr[2].removeprefix("Skipped: ")
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return crash.message if crash else report.longreprtext
+
+
+@contextmanager
+def _usage() -> Iterator[None]:
+    """A user's mistake becomes pytest's: one line, exit code 4."""
+    try:
+        yield
+    except errors.UsageError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
+
+
+def _argument_paths(config: pytest.Config) -> list[Path]:
+    here = config.invocation_params.dir
+    return [Path(os.path.normpath(here / argument.partition("::")[0])) for argument in config.args]
+
+
+def _case_of(item: pytest.Item) -> Case | None:
+    callspec = getattr(item, "callspec", None)
+    case: Case | None = callspec.params.get("trt_case") if callspec else None
+    return case
+
+
+def _note_stale(config: pytest.Config, nodeids: list[str]) -> None:
+    run = config.stash[RUN]
+    whole_files = not any("::" in argument for argument in config.args)
+    run.stale = xfails.stale(run.xfails, nodeids, run.selection.ids, whole_files=whole_files)

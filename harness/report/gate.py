@@ -1,0 +1,134 @@
+"""When a latency has changed: significance and size together, by pure rules over rounds.
+
+1. A run is its rounds' medians.  Samples of one round resemble each other, so they are never counted
+   one by one; rounds are, in a one-sided Mann-Whitney test with p < `alpha`.
+2. Rounds of one run share the machine's state (clocks, neighbours, memory layout), which the test
+   cannot see.  So a change must also exceed max(`min_effect`, `cov_factor` x run-to-run CoV).
+3. Run-to-run CoV is measured where a side has `known_runs` runs or more.  Below that it is not known,
+   and `assumed_cov` stands in, joined by the standard error that the rounds themselves show.
+4. Interleaved runs shared the machine's state round by round: their rounds are compared pair by pair,
+   and the CoV is that of the mean of the pairs' ratios.
+
+A run-to-run CoV that hides what matters is said (`smallest_effect`), not gated away.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Run = Sequence[float]
+Finding = Literal["same", "slower", "faster", "undecided"]
+MAD_TO_SD = 1.4826
+MEDIAN_TO_MEAN = 1.2533
+"""Standard error of a median over that of a mean, for normal data (sqrt(pi / 2))."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The bounds of the gate; effects and CoV are fractions."""
+
+    alpha: float = 0.01
+    min_effect: float = 0.03
+    cov_factor: float = 3.0
+    assumed_cov: float = 0.015
+    known_runs: int = 3
+
+
+@dataclass(frozen=True)
+class Change:
+    """How a latency changed: `effect` is new / base - 1, `p` that of the side it fell on."""
+
+    finding: Finding
+    base_s: float
+    new_s: float
+    effect: float
+    smallest_effect: float
+    cov: float
+    p: float
+    why: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The change as JSON-ready data."""
+        return dict(self.__dict__)
+
+
+def compare(base: Sequence[Run], new: Sequence[Run], gate: Gate = Gate(), *, paired: bool = False) -> Change:
+    """The change from `base` to `new`, each one or more runs of rounds' medians in seconds.
+
+    `paired` is for one interleaved run on either side, round i beside round i.
+    """
+    old_s, new_s = _middle(base), _middle(new)
+    if paired:
+        effect, cov = _paired(base[0], new[0])
+    else:
+        effect, cov = new_s / old_s - 1, max(run_cov(base, gate), run_cov(new, gate))
+    smallest = max(gate.min_effect, gate.cov_factor * cov)
+    p, least = _mann_whitney(_flat(base), _flat(new), slower=effect > 0)
+    finding, why = _judge(effect, smallest, p, least, gate)
+    return Change(finding, old_s, new_s, effect, smallest, cov, p, why)
+
+
+def run_cov(runs: Sequence[Run], gate: Gate) -> float:
+    """Run-to-run coefficient of variation: measured from many runs, else assumed and widened."""
+    if len(runs) >= gate.known_runs:
+        middles = np.array([np.median(run) for run in runs])
+        # Few runs understate their own spread: never below half of what is assumed.
+        return max(float(np.std(middles, ddof=1) / np.mean(middles)), gate.assumed_cov / 2)
+    return math.hypot(gate.assumed_cov, max(_standard_error(np.asarray(run)) for run in runs))
+
+
+def _judge(effect: float, smallest: float, p: float, least: float, gate: Gate) -> tuple[Finding, str]:
+    if abs(effect) <= smallest:
+        return "same", f"{effect:+.1%} is within {smallest:.1%}"
+    if least >= gate.alpha:
+        return "undecided", f"{effect:+.1%}, but with so few rounds p cannot be below {least:.2g}"
+    if p >= gate.alpha:
+        return "same", f"{effect:+.1%} is not significant (p = {p:.2g})"
+    return ("slower" if effect > 0 else "faster"), f"{effect:+.1%} is beyond {smallest:.1%} (p = {p:.1g})"
+
+
+def _paired(base: Run, new: Run) -> tuple[float, float]:
+    """Median of the pairs' ratios less 1, and its standard error."""
+    ratios = np.asarray(new, float) / np.asarray(base, float)
+    return float(np.median(ratios)) - 1, _standard_error(ratios)
+
+
+def _standard_error(values: NDArray[np.float64]) -> float:
+    """Relative standard error of the median of a series, counting neighbours that move together once."""
+    middle = float(np.median(values))
+    spread = MAD_TO_SD * float(np.median(np.abs(values - middle))) / middle
+    return MEDIAN_TO_MEAN * spread / math.sqrt(_independent(values))
+
+
+def _independent(values: NDArray[np.float64]) -> float:
+    """Effective number of independent values under first-order autocorrelation."""
+    off = values - values.mean()
+    power = float(off @ off)
+    together = float(off[1:] @ off[:-1]) / power if power > 0 else 0.0
+    together = min(max(together, 0.0), 0.9)
+    return max(1.0, len(values) * (1 - together) / (1 + together))
+
+
+def _mann_whitney(
+    base: NDArray[np.float64], new: NDArray[np.float64], *, slower: bool
+) -> tuple[float, float]:
+    """p of a shift to the side asked for, and the least p that so many rounds can give."""
+    from scipy.stats import mannwhitneyu
+
+    side: Literal["greater", "less"] = "greater" if slower else "less"
+    p = float(mannwhitneyu(new, base, alternative=side).pvalue)
+    return p, 1 / math.comb(len(base) + len(new), len(base))
+
+
+def _middle(runs: Sequence[Run]) -> float:
+    return float(np.median([np.median(run) for run in runs]))
+
+
+def _flat(runs: Sequence[Run]) -> NDArray[np.float64]:
+    return np.concatenate([np.asarray(run, float) for run in runs])

@@ -1,0 +1,93 @@
+"""One run as the plugin sees it: options, cases, the collector of records.  Knows no pytest."""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+from harness import __version__, selection, xfails
+from harness.options import Options
+from harness.report.collect import Collector, now
+from harness.report.environment import RUNTIMES, environment, versions
+from harness.report.overview import overview
+from harness.report.results import Results
+from harness.report.terminal import table
+from harness.report.write import write_run
+from harness.selection import Selection
+from harness.xfails import Xfail
+
+
+@dataclass
+class Run:
+    """Owns what lives as long as a run.
+
+    `bundled` are the folders of specs that are validated unless options name others; `xfail_file` lists
+    expected failures; `concerned` says whether the run touches the suites at all.
+    """
+
+    options: Options
+    bundled: tuple[Path, ...]
+    xfail_file: Path
+    concerned: bool
+    command: tuple[str, ...] = ()
+    collector: Collector | None = None
+    stale: list[Xfail] = field(default_factory=list)
+    usage_error: bool = False
+
+    @cached_property
+    def selection(self) -> Selection:
+        """The cases of the run.  Raises UsageError."""
+        return selection.load(self.options, self.bundled)
+
+    @cached_property
+    def xfails(self) -> tuple[Xfail, ...]:
+        """The expected failures.  Raises UsageError."""
+        return xfails.read(self.xfail_file)
+
+    def reproduce(self, nodeid: str) -> str:
+        """The command that runs one test again."""
+        return shlex.join(["pytest", nodeid, *self.options.arguments()])
+
+    def start_report(self, root: Path) -> Collector:
+        """Choose the run's folder below the report folder, and begin to collect."""
+        name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+        here, options = environment(self.options), self.options.to_json()
+        head = Results(name, now(), command=("pytest", *self.command), environment=here, options=options)
+        self.collector = Collector(root / self.options.report_dir / name, head, self.reproduce)
+        return self.collector
+
+    def finish_report(self, exit_status: int, complete: bool) -> Sequence[Path]:
+        """Write the run's pages; none if no test had begun."""
+        if self.collector is None or not self.collector.begun:
+            return []
+        found = replace(self.collector.results(exit_status, complete), not_fetched=self.selection.not_fetched)
+        return write_run(found, self.collector.folder)
+
+    def closing_lines(self) -> list[str]:
+        """The table of verdicts, expected failures that match no test, and where the pages are."""
+        if self.collector is None or not self.collector.begun:
+            return []
+        rows = overview(self.collector.records)
+        stale = [
+            f"{self.xfail_file}:{entry.line}: stale, no such test: {entry.nodeid}" for entry in self.stale
+        ]
+        return [*(table(rows) if rows else []), *stale, f"report: {self.collector.folder}"]
+
+    def header(self) -> list[str]:
+        """What is under test and every setting that differs from its default."""
+        found = self.selection
+        models = [f"{name} ({', '.join(precisions)})" for name, precisions in found.models().items()]
+        runtimes = [f"{name} {version}" for name, version in versions(RUNTIMES).items()]
+        installed = ", ".join(runtimes) or "no runtime"
+        lines = [
+            f"TensorRT harness {__version__}: backend {self.options.backend}; installed: {installed}",
+            f"settings: {', '.join(self.options.changed()) or 'all default'}; cache {self.options.cache_dir}",
+            f"models: {'; '.join(models) or 'none'}",
+        ]
+        missing = ", ".join(found.not_fetched)
+        return [*lines, f"not fetched (make zoo): {missing}"] if missing else lines
