@@ -1,0 +1,90 @@
+"""The error that lowering brings, measured on samples: lowered models run beside the FP32 reference.
+
+Calibration's `auto` and the FP32 search ask the same question of many lowered models; the reference outputs
+are computed once and kept on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from harness.calibration.model import Opener, Tensors
+from harness.calibration.samples import Spool
+from harness.errors import DataError, ModelError
+
+
+class EmulatedError:
+    """Holds the FP32 outputs of `feeds`, which must iterate afresh each time; a context manager.
+
+    Raises DataError without a sample, ModelError where the reference itself is not finite.
+    """
+
+    def __init__(self, normalised: ir.Model, feeds: Iterable[Tensors], opener: Opener) -> None:
+        self._feeds, self._opener = feeds, opener
+        self.names = tuple(str(value.name) for value in normalised.graph.outputs)
+        self._reference = Spool()
+        with opener(normalised, self.names) as runner:
+            for feed in feeds:
+                outputs = runner.run(feed)
+                _require_finite(outputs)
+                self._reference.append(outputs)
+        if len(self._reference) == 0:
+            raise DataError("no samples to compare on; at least one is needed")
+
+    def of(self, model: ir.Model) -> float:
+        """The largest `mre` of any output over all samples; infinite where an output is not finite."""
+        sums = {name: _Sums() for name in self.names}
+        with self._opener(model, self.names) as runner:
+            for feed, expected in zip(self._feeds, self._reference, strict=True):
+                actual = runner.run(feed)
+                for name in self.names:
+                    sums[name].add(actual[name], expected[name])
+        return max((total.mre for total in sums.values()), default=0.0)
+
+    def __enter__(self) -> EmulatedError:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reference.__exit__()
+
+
+class _Sums:
+    """Running sums of |actual - expected| and |expected|, in float64; integers count unequal elements."""
+
+    def __init__(self) -> None:
+        self.difference = self.magnitude = 0.0
+
+    def add(self, actual: Any, expected: Any) -> None:
+        if actual.shape != expected.shape:
+            self.difference = np.inf
+        elif _is_float(expected):
+            wide = expected.astype(np.float64)
+            with np.errstate(invalid="ignore", over="ignore"):
+                self.difference += float(np.abs(actual.astype(np.float64) - wide).sum())
+            self.magnitude += float(np.abs(wide).sum())
+        else:
+            self.difference += float(np.count_nonzero(actual != expected))
+            self.magnitude += expected.size
+
+    @property
+    def mre(self) -> float:
+        """Their ratio; an all-zero reference takes no error at all."""
+        if not np.isfinite(self.difference):
+            return float("inf")
+        if self.magnitude == 0.0:
+            return 0.0 if self.difference == 0.0 else float("inf")
+        return self.difference / self.magnitude
+
+
+def _is_float(array: Any) -> bool:
+    return bool(array.dtype.kind == "f" or array.dtype.name == "bfloat16")
+
+
+def _require_finite(outputs: Tensors) -> None:
+    for name, array in outputs.items():
+        if _is_float(array) and not np.isfinite(array.astype(np.float32)).all():
+            raise ModelError(f"output {name!r} of the FP32 reference is not finite: nothing to compare with")
