@@ -1,0 +1,74 @@
+"""Options: parsed, refused in one line, shown and repeated in commands."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UsageError
+from harness.options import FLAGS, Options, parse_bytes
+from harness.precision import Precision
+
+
+def test_no_values_give_the_defaults():
+    assert Options.parse({}) == Options()
+
+
+def test_values_are_taken(tmp_path):
+    found = Options.parse(
+        {
+            "trt_spec": [str(tmp_path)],
+            "trt_precision": ["fp16", "int8+fp16"],
+            "trt_no_code": True,
+            "trt_strict": True,
+        }
+    )
+    assert found.specs == (tmp_path,)
+    assert found.precisions == (Precision.FP16, Precision.INT8_FP16)
+    assert found.strict
+    assert not found.allow_code
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"trt_precision": ["fp17"]}, ["--trt-precision", "'fp17'", "fp32, tf32, fp16"]),
+        ({"trt_backend": "cuda"}, ["--trt-backend", "'cuda'", "onnxruntime"]),
+        ({"trt_spec": ["/no/such/spec.toml"]}, ["--trt-spec", "/no/such/spec.toml", "no such file"]),
+        ({"trt_onnx": ["/no/such.onnx"]}, ["--trt-onnx", "/no/such.onnx"]),
+        ({"trt_layer_memory": "much"}, ["--trt-layer-memory", "'much'", "KiB"]),
+        ({"trt_layer_memory": "0"}, ["--trt-layer-memory", "> 0"]),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_option_value_and_rule(values, words):
+    with pytest.raises(UsageError) as error:
+        Options.parse(values)
+    assert "\n" not in str(error.value)
+    assert all(word in str(error.value) for word in words)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("1", 1), ("2KiB", 2048), ("512 MiB", 2**29), ("3GiB", 3 * 2**30)]
+)
+def test_bytes_have_units(text, size):
+    assert parse_bytes("--x", text) == size
+
+
+@pytest.mark.parametrize("flag", FLAGS, ids=lambda flag: flag.name)
+def test_every_option_has_the_prefix_and_tells_its_default(flag):
+    assert flag.name.startswith("--trt-")
+    assert "(default: " in flag.settings["help"]
+
+
+def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("TRT_HARNESS_CACHE", str(tmp_path))
+    assert Options().cache_dir == tmp_path
+
+
+def test_arguments_repeat_what_a_reproduction_needs():
+    options = Options(specs=(Path("a b/spec.toml"),), backend="onnxruntime", strict=True)
+    assert options.arguments() == ["--trt-spec=a b/spec.toml", "--trt-backend=onnxruntime", "--trt-strict"]
+
+
+def test_changed_names_only_what_differs():
+    assert Options().changed() == []
+    assert Options(models=("a", "b")).changed() == ["models=a,b"]
