@@ -1,0 +1,30 @@
+"""Types and shapes of all tensors, by onnx's own inference."""
+
+from __future__ import annotations
+
+import onnx
+import onnx_ir as ir
+
+from harness.lowering.stubs import through
+from harness.onnx_graph import all_graphs, values_of
+
+
+def infer(model: ir.Model) -> None:
+    """Fill in the types and shapes that inference finds and `model` does not state; in place.
+
+    Inputs and outputs keep what they state.  Tensors behind operators that ONNX does not know stay untyped.
+    """
+    inferred = through(model, onnx.shape_inference.infer_shapes)
+    for graph, twin in zip(all_graphs(model), all_graphs(inferred), strict=True):
+        found = {value.name: value for value in values_of(twin)}
+        fixed = {*graph.inputs, *graph.outputs}
+        for value in values_of(graph):
+            if value.name in found:
+                _merge(value, found[value.name], fixed=value in fixed)
+
+
+def _merge(value: ir.Value, found: ir.Value, *, fixed: bool) -> None:
+    if value.type is None:
+        value.type = found.type
+    if found.shape is not None and (value.shape is None or not fixed):
+        value.shape = found.shape.copy()

@@ -1,0 +1,174 @@
+"""Normalising: the form of a model that every pass starts from; it is the FP32 reference.
+
+1. Local functions are inlined.
+2. Initializers that are also graph inputs are no inputs any more: constants, as TensorRT takes them.
+3. `Constant` nodes become initializers, but for those that are graph outputs themselves.
+4. The opset is at least 19 (per-channel Q/DQ, FP16 scales), by onnx's version converter.
+5. Every node has a name of its own, over all subgraphs; a name given is kept by the first node that has it.
+6. A symbolic dimension that names two axes of one tensor, or that names nothing, gets a name for each axis,
+   because TensorRT takes equal names for equal sizes.
+7. The IR version is 8 to 10.
+8. Every tensor has a type, where ONNX knows the operators.
+
+Names of tensors never change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes.common import InlinePass
+
+from harness import onnx_names
+from harness.errors import LoweringError, ModelError, shorten
+from harness.lowering.infer import infer
+from harness.lowering.stubs import through
+from harness.onnx_file import clone
+from harness.onnx_graph import all_graphs, all_nodes, all_values, defects
+
+OPSET = 19
+IR_VERSIONS = (8, 10)
+_UNKNOWN_DIMS = {"?", "unk", "None", "none", "-1", ""}
+
+
+def normalise(model: ir.Model) -> ir.Model:
+    """A new, normalised model with the same weights.
+
+    Raises ModelError where a function cannot be inlined or the opset cannot be converted.
+    """
+    result = _inline(clone(model))
+    for graph in all_graphs(result):
+        _drop_initializer_inputs(graph)
+        _lift_constants(graph)
+    result = at_opset(result, OPSET)
+    result.ir_version = min(max(result.ir_version or 0, IR_VERSIONS[0]), IR_VERSIONS[1])
+    name_nodes(result)
+    for value in (*result.graph.inputs, *result.graph.outputs):
+        _name_dims(value)
+    infer(result)
+    if found := defects(result):
+        raise LoweringError(f"normalise: {found[0]}")
+    return result
+
+
+def opset_of(model: ir.Model) -> int:
+    """The version of the default operator set that `model` uses."""
+    imports = model.graph.opset_imports
+    return imports.get("", imports.get("ai.onnx", 1))
+
+
+def _inline(model: ir.Model) -> ir.Model:
+    if not model.functions:
+        return model
+    try:
+        return InlinePass()(model).model
+    except (ir.passes.InvariantError, ir.passes.PassError, ValueError) as error:
+        raise ModelError(f"local functions cannot be inlined: {error.__cause__ or error}") from error
+
+
+def _drop_initializer_inputs(graph: ir.Graph) -> None:
+    kept = [value for value in graph.inputs if value.name not in graph.initializers]
+    if len(kept) != len(graph.inputs):
+        graph.inputs.clear()
+        graph.inputs.extend(kept)
+
+
+def _lift_constants(graph: ir.Graph) -> None:
+    for node in list(graph):
+        if node.op_type == "Constant" and not node.domain and not node.outputs[0].is_graph_output():
+            tensor = constant(node)
+            if tensor is not None:
+                _replace(graph, node, tensor)
+
+
+def _replace(graph: ir.Graph, node: ir.Node, tensor: ir.TensorProtocol) -> None:
+    old = node.outputs[0]
+    shape = ir.Shape(tensor.shape.numpy())
+    new = ir.Value(name=old.name, type=ir.TensorType(tensor.dtype), shape=shape, const_value=tensor)
+    old.replace_all_uses_with(new)
+    graph.remove(node, safe=True)
+    graph.register_initializer(new)
+
+
+def constant(node: ir.Node) -> ir.TensorProtocol | None:
+    """The tensor that the `Constant` node `node` makes; None for strings."""
+    attribute = next(iter(node.attributes.values()))
+    if attribute.type == ir.AttributeType.TENSOR:
+        tensor = attribute.as_tensor()
+        return None if tensor.dtype == ir.DataType.STRING else tensor
+    if attribute.name.startswith("value_float"):
+        return ir.Tensor(np.asarray(attribute.value, np.float32))
+    if attribute.name.startswith("value_int"):
+        return ir.Tensor(np.asarray(attribute.value, np.int64))
+    return None
+
+
+def at_opset(model: ir.Model, version: int) -> ir.Model:
+    """`model` at opset `version`, or as it is where it is there already.  Raises ModelError."""
+    if opset_of(model) >= version:
+        return model
+    before = _tensor_names(model)
+    result = _converted(model, version)
+    if lost := before - _tensor_names(result):
+        start = opset_of(model)
+        raise ModelError(f"opset {start} to {version}: the conversion loses tensor {shorten(min(lost))}")
+    for graph in all_graphs(result):
+        _lift_constants(graph)
+    name_nodes(result)
+    return result
+
+
+def _converted(model: ir.Model, version: int) -> ir.Model:
+    def change(proto: onnx.ModelProto) -> onnx.ModelProto:
+        converted = onnx.version_converter.convert_version(proto, version)
+        onnx_names.repair(converted)
+        return converted
+
+    try:
+        return through(model, change)
+    except (RuntimeError, onnx.version_converter.ConvertError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        start = opset_of(model)
+        raise ModelError(f"opset {start} cannot be converted to {version}: {reason}") from error
+
+
+def _tensor_names(model: ir.Model) -> set[str]:
+    return {value.name for value in all_values(model) if value.name}
+
+
+def name_nodes(model: ir.Model) -> None:
+    """Make node names unique over all graphs of `model`, in place; the first node keeps a name."""
+    seen: set[str] = set()
+    for node in all_nodes(model.graph):
+        base = node.name or f"{node.op_type}_{node.outputs[0].name if node.outputs else ''}"
+        node.name = next(name for name in _numbered(base) if name not in seen)
+        seen.add(node.name)
+
+
+def _numbered(base: str) -> Iterator[str]:
+    yield base
+    count = 0
+    while True:
+        count += 1
+        yield f"{base}__{count}"
+
+
+def _name_dims(value: ir.Value) -> None:
+    if value.shape is None:
+        return
+    dims = list(value.shape.dims)
+    names = [dim.value for dim in dims if isinstance(dim, ir.SymbolicDim)]
+    value.shape = ir.Shape([_dim(value, axis, dim, names) for axis, dim in enumerate(dims)])
+
+
+def _dim(
+    value: ir.Value, axis: int, dim: int | ir.SymbolicDim, names: list[str | None]
+) -> int | ir.SymbolicDim:
+    if isinstance(dim, int):
+        unknown = dim < 0 or (dim == 0 and axis == 0)
+    else:
+        unknown = dim.value is None or dim.value in _UNKNOWN_DIMS or names.count(dim.value) > 1
+    return ir.SymbolicDim(f"{value.name}_d{axis}") if unknown else dim

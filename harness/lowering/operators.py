@@ -1,0 +1,86 @@
+"""Groups of default-domain operators that passes treat alike."""
+
+MOVES = frozenset(
+    {
+        "Identity",
+        "Reshape",
+        "Transpose",
+        "Squeeze",
+        "Unsqueeze",
+        "Flatten",
+        "Slice",
+        "Split",
+        "Concat",
+        "Expand",
+        "Tile",
+        "Gather",
+        "GatherND",
+        "GatherElements",
+        "Where",
+        "DepthToSpace",
+        "SpaceToDepth",
+    }
+)
+"""Operators that move values, whatever their type."""
+
+PASS_THROUGH = MOVES | frozenset(
+    {"Pad", "MaxPool", "Dropout", "Compress", "ReverseSequence", "ScatterND", "ScatterElements"}
+)
+"""Operators that compute no new values; in 16 bits they follow their producers."""
+
+READERS = frozenset({"Cast", "Shape", "Size"})
+"""Operators that read any type, so that nothing is converted for them."""
+
+TYPED_BY_ATTRIBUTE = frozenset(
+    {"RandomNormalLike", "RandomUniformLike", "Bernoulli", "EyeLike", "Multinomial"}
+)
+"""Operators whose output type follows an attribute, not their input's type alone."""
+
+RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
+
+WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+"""Operators that INT8 quantizes."""
+
+QDQ = frozenset({"QuantizeLinear", "DequantizeLinear"})
+
+DYNAMIC_QUANTIZATION = frozenset(
+    {"DynamicQuantizeLinear", "MatMulInteger", "ConvInteger", "DynamicQuantizeLSTM"}
+)
+
+QUANTIZED_ARITHMETIC = frozenset({"QLinearConv", "QLinearMatMul"})
+
+NOT_IN_TENSORRT = frozenset(
+    {
+        "Bernoulli",
+        "BitShift",
+        "Col2Im",
+        "Compress",
+        "ConcatFromSequence",
+        "Det",
+        "Gradient",
+        "ImageDecoder",
+        "LabelEncoder",
+        "MaxRoiPool",
+        "MaxUnpool",
+        "MelWeightMatrix",
+        "Multinomial",
+        "Optional",
+        "OptionalGetElement",
+        "OptionalHasElement",
+        "RegexFullMatch",
+        "SequenceAt",
+        "SequenceConstruct",
+        "SequenceEmpty",
+        "SequenceErase",
+        "SequenceInsert",
+        "SequenceLength",
+        "SequenceMap",
+        "SplitToSequence",
+        "StringConcat",
+        "StringNormalizer",
+        "StringSplit",
+        "TfIdfVectorizer",
+        "Unique",
+    }
+)
+"""Operators that TensorRT's ONNX parser does not know."""

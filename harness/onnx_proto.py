@@ -1,0 +1,165 @@
+"""What an ONNX file must fulfil before it is turned into a model; works on the parsed protobuf.
+
+Nothing here reads weights.  Every broken rule is a `ModelError` of one line that names the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from harness.errors import ModelError, shorten
+
+OPSETS = range(7, 27)
+"""Opset versions of the default domain that are read."""
+
+MAX_DEPTH = 24
+"""How deep graphs may be nested in each other."""
+
+
+def parse(path: Path) -> onnx.ModelProto:
+    """The protobuf in the file `path`, without external data.  Raises ModelError."""
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(path.read_bytes())
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+    except DecodeError as error:
+        raise ModelError(f"{path}: not an ONNX model, or truncated: {error}") from error
+    return proto
+
+
+def check(proto: onnx.ModelProto, path: Path) -> None:
+    """Raise ModelError if `proto`, read from `path`, breaks a rule."""
+    if not proto.ir_version or not proto.HasField("graph") or not proto.graph.output:
+        raise ModelError(f"{path}: not an ONNX model, or truncated: no graph with outputs")
+    _check_opset(proto, path)
+    for graph, depth in graphs(proto):
+        if depth > MAX_DEPTH:
+            raise ModelError(f"{path}: graphs are nested deeper than {MAX_DEPTH}")
+        if graph.sparse_initializer:
+            name = graph.sparse_initializer[0].values.name
+            raise ModelError(f"{path}: sparse initializer {shorten(name)}: not supported, store it dense")
+    for tensor in tensors(proto):
+        _check_tensor(tensor, path)
+
+
+def _check_opset(proto: onnx.ModelProto, path: Path) -> None:
+    found = [o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")]
+    if not found:
+        raise ModelError(f"{path}: no opset of the default domain, or truncated")
+    if found[0] not in OPSETS:
+        rule = f"must be {OPSETS.start} to {OPSETS.stop - 1}"
+        raise ModelError(f"{path}: opset {found[0]} is not supported: {rule}")
+
+
+def _check_tensor(tensor: onnx.TensorProto, path: Path) -> None:
+    if any(dim < 0 for dim in tensor.dims):
+        raise ModelError(f"{path}: tensor {shorten(tensor.name)}: negative dimension")
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        _check_external(tensor, path)
+    elif tensor.HasField("raw_data") and (size := nbytes(tensor)) is not None and size != _raw(tensor):
+        has = f"has {_raw(tensor)} bytes, its shape needs {size}"
+        raise ModelError(f"{path}: tensor {shorten(tensor.name)} {has}: truncated or broken")
+
+
+def _raw(tensor: onnx.TensorProto) -> int:
+    return len(tensor.raw_data)
+
+
+def nbytes(tensor: onnx.TensorProto) -> int | None:
+    """Bytes that the type and shape of `tensor` need; None where they are not whole bytes an element."""
+    try:
+        itemsize = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    except (KeyError, TypeError):
+        return None
+    if tensor.data_type in _PACKED or tensor.data_type == onnx.TensorProto.STRING:
+        return None
+    count = 1
+    for dim in tensor.dims:
+        count *= dim
+    return count * itemsize
+
+
+_PACKED = {
+    value
+    for name, value in onnx.TensorProto.DataType.items()
+    if name.startswith(("INT4", "UINT4", "INT2", "UINT2", "FLOAT4", "FLOAT6"))
+}
+
+
+def _check_external(tensor: onnx.TensorProto, path: Path) -> None:
+    entry = {item.key: item.value for item in tensor.external_data}
+    where = f"{path}: external data of {shorten(tensor.name)}"
+    location = entry.get("location", "")
+    file = _inside(path.parent, location, where)
+    start, length = (_number(entry.get(key), key, where) for key in ("offset", "length"))
+    needed = nbytes(tensor)
+    if needed is not None and length is not None and length < needed:
+        raise ModelError(f"{where}: length {length} is less than the {needed} bytes of its shape")
+    end = (start or 0) + (needed if needed is not None else length or 0)
+    if file.stat().st_size < end:
+        raise ModelError(f"{where}: {shorten(location)} is truncated: needs {end} bytes")
+
+
+def _number(text: str | None, key: str, where: str) -> int | None:
+    if text is None:
+        return None
+    if not text.isdecimal():
+        raise ModelError(f"{where}: {key} {shorten(text)} is not a number")
+    return int(text)
+
+
+def _inside(folder: Path, location: str, where: str) -> Path:
+    """The file at `location`, which must lie in `folder` after links are followed."""
+    file = folder / location
+    escapes = not location or Path(location).is_absolute() or ".." in Path(location).parts
+    if escapes or not file.resolve().is_relative_to(folder.resolve()):
+        raise ModelError(f"{where}: {shorten(location)} leaves the model's folder")
+    if not file.is_file():
+        raise ModelError(f"{where}: file {shorten(location)} is missing")
+    if file.stat().st_nlink > 1:
+        raise ModelError(f"{where}: {shorten(location)} is a hard link to another file: copy it")
+    return file
+
+
+def graphs(proto: onnx.ModelProto) -> Iterator[tuple[onnx.GraphProto, int]]:
+    """Every graph in `proto` with its depth, the main graph (depth 0) first."""
+    stack = [(proto.graph, 0)]
+    for function in proto.functions:
+        stack.extend((inner, 1) for inner in _graphs_in(function.node))
+    while stack:
+        graph, depth = stack.pop()
+        yield graph, depth
+        stack.extend((inner, depth + 1) for inner in _graphs_in(graph.node))
+
+
+def _graphs_in(nodes: Any) -> Iterator[onnx.GraphProto]:
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield attribute.g
+            yield from attribute.graphs
+
+
+def nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """Every node in `proto`, those of subgraphs and functions too."""
+    for function in proto.functions:
+        yield from function.node
+    for graph, _ in graphs(proto):
+        yield from graph.node
+
+
+def tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every constant tensor in `proto`: initializers and attributes."""
+    for graph, _ in graphs(proto):
+        yield from graph.initializer
+    for node in nodes(proto):
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
