@@ -15,37 +15,45 @@ import os
 import re
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import filelock
 
+from harness.cache_files import (
+    FORMAT,
+    MANIFEST,
+    UnfitError,
+    check_file,
+    plain_files,
+    read_manifest,
+    seal,
+    sync,
+    write_synced,
+)
 from harness.errors import CacheError
 
 JSON = None | bool | int | float | str | Sequence["JSON"] | Mapping[str, "JSON"]
 Make = Callable[[Path], Mapping[str, JSON]]
 
-FORMAT = 1
-MANIFEST = "manifest.json"
 UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.ENOLCK, errno.ENOTSUP)
-SETTLED_NS = 100_000_000
-_verified: dict[tuple[int, ...], str] = {}
 
 
 @dataclass(frozen=True)
 class Entry:
     """One entry: its `folder`, what its maker said (`manifest`), and whether and why it was made just now.
 
-    `reason` is "hit", "absent", "stale: ...", "damaged: ...", "foreign: ..." or "not kept: ...".
+    `reason` is "hit", "absent", "stale: ...", "damaged: ...", "foreign: ..." or "not kept: ...".  `files`
+    has the SHA-256 of each file by name.
     """
 
     folder: Path
     manifest: Mapping[str, Any]
     hit: bool
     reason: str
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -97,7 +105,7 @@ class Cache:
             made = spare.write(make, found)
         except OSError as second:
             raise CacheError(f"{self.folder}: {error}; {self._spare.name}: {second}") from second
-        return Entry(made.folder, made.manifest, False, f"not kept: {error}")
+        return replace(made, reason=f"not kept: {error}")
 
 
 @dataclass(frozen=True)
@@ -140,27 +148,31 @@ class _Place:
         if not self.folder.is_dir():
             return self._why_absent()
         try:
-            return Entry(self.folder, self._verify(), True, "hit")
-        except _UnfitError as error:
+            return self._entry(self._verify(), "hit")
+        except UnfitError as error:
             return str(error)
         except OSError as error:
             return f"damaged: {error}"
 
+    def _entry(self, manifest: Mapping[str, Any], reason: str) -> Entry:
+        digests = {name: str(seal["sha256"]) for name, seal in manifest["files"].items()}
+        return Entry(self.folder, manifest["data"], reason == "hit", reason, digests)
+
     def _verify(self) -> Mapping[str, Any]:
-        manifest = _read_manifest(self.folder / MANIFEST)
-        if manifest["format"] != FORMAT:
-            raise _UnfitError(f"stale: cache format {manifest['format']}, this is {FORMAT}")
-        if manifest["key"] != json.loads(self.key):
-            raise _UnfitError("foreign: its manifest is of another key")
+        """The manifest, if the folder holds what it says."""
+        manifest = read_manifest(self.folder / MANIFEST)
+        if manifest.get("format") != FORMAT:
+            raise UnfitError(f"stale: cache format {manifest.get('format')}, this is {FORMAT}")
+        if manifest.get("key") != json.loads(self.key):
+            raise UnfitError("foreign: its manifest is of another key")
         expected: Mapping[str, Mapping[str, Any]] = manifest["files"]
-        found = _files(self.folder)
+        found = plain_files(self.folder)
         if strange := sorted(found.keys() ^ expected.keys()):
             state = "unexpected" if strange[0] in found else "missing"
-            raise _UnfitError(f"damaged: file {strange[0]!r} is {state}")
+            raise UnfitError(f"damaged: file {strange[0]!r} is {state}")
         for name, path in found.items():
-            _check_file(name, path, expected[name])
-        data: Mapping[str, Any] = manifest["data"]
-        return data
+            check_file(name, path, expected[name])
+        return manifest
 
     def _why_absent(self) -> str:
         if not self.label:
@@ -188,21 +200,21 @@ class _Place:
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
         if self.label:
-            _write_synced(self.last_key, self.key.encode())
-        return Entry(self.folder, manifest, False, reason)
+            write_synced(self.last_key, self.key.encode())
+        return self._entry(manifest, reason)
 
     def _fill(self, fresh: Path, make: Make) -> Mapping[str, Any]:
         data = make(fresh)
         try:
-            files = {name: _seal(path) for name, path in sorted(_files(fresh).items())}
-        except _UnfitError as error:
+            files = {name: seal(path) for name, path in sorted(plain_files(fresh).items())}
+        except UnfitError as error:
             raise CacheError(
                 f"{self.kind}: the maker left something else than plain files: {error}"
             ) from error
         manifest = {"format": FORMAT, "key": json.loads(self.key), "files": files, "data": data}
         text = json.dumps(manifest, indent=1)
-        _write_synced(fresh / MANIFEST, text.encode())
-        made: Mapping[str, Any] = json.loads(text)["data"]
+        write_synced(fresh / MANIFEST, text.encode())
+        made: Mapping[str, Any] = json.loads(text)
         return made
 
     def _swap_in(self, fresh: Path) -> None:
@@ -213,11 +225,7 @@ class _Place:
             os.replace(self.folder, aside)
             shutil.rmtree(aside, ignore_errors=True)
         os.replace(fresh, self.folder)
-        _sync(self.parent)
-
-
-class _UnfitError(Exception):
-    """Why an entry on disk cannot be used."""
+        sync(self.parent)
 
 
 def _canonical(key: Mapping[str, JSON]) -> str:
@@ -225,77 +233,3 @@ def _canonical(key: Mapping[str, JSON]) -> str:
         return json.dumps(key, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise CacheError(f"a cache key must be plain JSON: {error}") from error
-
-
-def _read_manifest(path: Path) -> Mapping[str, Any]:
-    if path.is_symlink():
-        raise _UnfitError("foreign: its manifest is a symbolic link")
-    try:
-        manifest = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise _UnfitError("damaged: no manifest") from error
-    except ValueError as error:
-        raise _UnfitError(f"damaged: its manifest is not JSON ({error})") from error
-    if not isinstance(manifest, dict) or {"format", "key", "files", "data"} - manifest.keys():
-        raise _UnfitError("foreign: its manifest is not one of this cache")
-    return manifest
-
-
-def _files(folder: Path) -> dict[str, Path]:
-    """Every file below `folder` but the manifest, by relative name; links and special files are refused."""
-    found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_symlink() or not (path.is_dir() or path.is_file()):
-            raise _UnfitError(f"foreign: {name!r} is not a plain file")
-        if path.is_file() and name != MANIFEST:
-            found[name] = path
-    return found
-
-
-def _check_file(name: str, path: Path, expected: Mapping[str, Any]) -> None:
-    try:
-        size, digest = expected["size"], expected["sha256"]
-    except (TypeError, KeyError) as error:
-        raise _UnfitError("foreign: its manifest is not one of this cache") from error
-    if (actual := path.stat().st_size) != size:
-        raise _UnfitError(f"damaged: {name!r} has {actual} bytes, its manifest says {size}")
-    if file_digest(path) != digest:
-        raise _UnfitError(f"damaged: {name!r} does not have the SHA-256 of its manifest")
-
-
-def _seal(path: Path) -> dict[str, JSON]:
-    _sync(path)
-    return {"size": path.stat().st_size, "sha256": file_digest(path)}
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file in hex, remembered in this process while inode, size and times stay."""
-    state = path.stat()
-    known = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
-    if known in _verified:
-        return _verified[known]
-    # A file changed within one tick of the clock keeps its times: only a settled file is remembered.
-    settled = time.time_ns() - max(state.st_mtime_ns, state.st_ctime_ns) > SETTLED_NS
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if settled:
-        _verified[known] = digest
-    return digest
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    handle, fresh = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(fresh, path)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,9 @@ class OnnxRuntimeBackend:
         trials = self._try(request, folder, what)
         if why := trials["verified"].not_opened:
             raise BuildError(f"{what}: {why}")
-        return self._audit(request.lowered, trials)
+        return self._audit(
+            request.lowered, trials, sum(file.stat().st_size for file in folder.glob("model.onnx*"))
+        )
 
     def load(self, folder: Path, face: Face = "verified") -> OrtEngine:
         """Open a face of the engine in `folder`.  Raises NotHonouredError, RunError."""
@@ -148,12 +150,13 @@ class OnnxRuntimeBackend:
         except RunError as error:
             raise BuildError(f"{what}: a trial run in a process of its own failed: {error}") from error
 
-    def _audit(self, lowered: LoweredModel, trials: Mapping[str, FaceTrial]) -> Audit:
+    def _audit(self, lowered: LoweredModel, trials: Mapping[str, FaceTrial], size: int) -> Audit:
         trial = trials.get("deployed", trials["verified"])
         deployed: dict[str, Any] = {"nodes_by_provider": dict(trial.nodes_by_provider)}
         if trial.not_opened:
             deployed["unavailable"] = trial.not_opened
-        return ort_audit.audit(lowered, self.provider, deployed, _messages(trials))
+        found = ort_audit.audit(lowered, self.provider, deployed, _messages(trials))
+        return replace(found, details={**found.details, "engine_bytes": size})
 
     def _face(self, folder: Path, face: Face) -> tuple[Path, SessionSettings]:
         try:

@@ -1,0 +1,99 @@
+"""Files of the cache on disk: read with suspicion, written so that a crash leaves nothing half done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+SETTLED_NS = 100_000_000
+_verified: dict[tuple[int, ...], str] = {}
+
+
+class UnfitError(Exception):
+    """Why an entry on disk cannot be used."""
+
+
+def read_manifest(path: Path) -> Mapping[str, Any]:
+    if path.is_symlink():
+        raise UnfitError("foreign: its manifest is a symbolic link")
+    try:
+        manifest = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise UnfitError("damaged: no manifest") from error
+    except ValueError as error:
+        raise UnfitError(f"damaged: its manifest is not JSON ({error})") from error
+    if (
+        not isinstance(manifest, dict)
+        or not isinstance(manifest.get("files"), dict)
+        or "data" not in manifest
+    ):
+        raise UnfitError("foreign: its manifest is not one of this cache")
+    return manifest
+
+
+def plain_files(folder: Path) -> dict[str, Path]:
+    """Every file below `folder` but the manifest, by relative name; links and special files are refused."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink() or not (path.is_dir() or path.is_file()):
+            raise UnfitError(f"foreign: {name!r} is not a plain file")
+        if path.is_file() and name != MANIFEST:
+            found[name] = path
+    return found
+
+
+def check_file(name: str, path: Path, expected: Mapping[str, Any]) -> None:
+    try:
+        size, digest = expected["size"], expected["sha256"]
+    except (TypeError, KeyError) as error:
+        raise UnfitError("foreign: its manifest is not one of this cache") from error
+    if (actual := path.stat().st_size) != size:
+        raise UnfitError(f"damaged: {name!r} has {actual} bytes, its manifest says {size}")
+    if file_digest(path) != digest:
+        raise UnfitError(f"damaged: {name!r} does not have the SHA-256 of its manifest")
+
+
+def seal(path: Path) -> dict[str, Any]:
+    sync(path)
+    return {"size": path.stat().st_size, "sha256": file_digest(path)}
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file in hex, remembered in this process while inode, size and times stay."""
+    state = path.stat()
+    known = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+    if known in _verified:
+        return _verified[known]
+    # A file changed within one tick of the clock keeps its times: only a settled file is remembered.
+    settled = time.time_ns() - max(state.st_mtime_ns, state.st_ctime_ns) > SETTLED_NS
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if settled:
+        _verified[known] = digest
+    return digest
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    handle, fresh = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(fresh, path)
+
+
+def sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,198 @@
+"""What is derived from one spec, each thing once per session: model, lowered models, engines, reference."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from harness import lowering, onnx_file
+from harness.assets import model_path
+from harness.backends.base import Backend
+from harness.cache import Cache
+from harness.calibration import Calibration, Resources, calibrate_cached
+from harness.engine import BuiltEngine, EngineSource, build
+from harness.errors import NotHonouredError
+from harness.inputs import Feeds, calibration_feeds
+from harness.lowering import LoweredModel, Ranges
+from harness.lowering.normalise import normalise
+from harness.options import Options
+from harness.precision import Precision, PrecisionPlan
+from harness.reference import CachedOutputs, Reference, Source
+from harness.spec import ModelSpec
+from harness.spec_check import check_against_model
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One spec on one backend; nothing is read, lowered or built before it is asked for."""
+
+    spec: ModelSpec
+    backend: Backend
+    cache: Cache
+    options: Options = field(default_factory=Options)
+
+    @cached_property
+    def model(self) -> ir.Model:
+        """The ONNX model as it is in its file.  Raises UsageError."""
+        return onnx_file.read(model_path(self.spec))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256, in hex, of graph and weights of `model`."""
+        return onnx_file.digest(self.model)
+
+    @cached_property
+    def normalised(self) -> ir.Model:
+        """The FP32 model that everything is lowered from, checked against the spec.  Raises UsageError."""
+        model = normalise(self.model)
+        check_against_model(self.spec, model)
+        return model
+
+    @cached_property
+    def feeds(self) -> Feeds:
+        """The spec's data."""
+        return Feeds(self.spec, self.options.allow_code)
+
+    @cached_property
+    def output_names(self) -> tuple[str, ...]:
+        """The outputs that the spec does not ignore, in graph order."""
+        names = (str(value.name) for value in self.model.graph.outputs)
+        ignored = {name for name, part in self.spec.outputs.items() if part.compare == "ignore"}
+        return tuple(name for name in names if name not in ignored)
+
+    def plan(self, precision: Precision) -> PrecisionPlan:
+        """The spec's plan for `precision`."""
+        return self.spec.plan(precision)
+
+    def lowered(self, what: Precision | PrecisionPlan) -> LoweredModel:
+        """The model with a precision (and the spec's FP32 nodes) or with another plan in it."""
+        plan = self._plan(what)
+        return lowering.lower(self.normalised, plan, self.ranges(plan))
+
+    def ranges(self, what: Precision | PrecisionPlan) -> Ranges | None:
+        """Calibrated ranges for a quantized plan, whatever nodes it keeps; None for any other."""
+        plan = self._plan(what)
+        return self.calibration(plan.precision).ranges if plan.precision.quantized else None
+
+    def calibration(self, precision: Precision) -> Calibration:
+        """The calibration of `precision` on the spec's data, kept in the cache.  Raises DataError."""
+        kept = self._kept
+        if ("calibration", precision) not in kept:
+            kept["calibration", precision] = self._calibrate(precision)
+        found: Calibration = kept["calibration", precision]
+        return found
+
+    def engine(self, what: Precision | PrecisionPlan) -> BuiltEngine:
+        """The engine of a precision or plan, built or found in the cache.  Raises BackendError, UsageError."""
+        plan = self._plan(what)
+        if ("engine", plan) not in self._kept:
+            self._kept["engine", plan] = build(self._source(plan), self.backend, self.cache)
+        found: BuiltEngine = self._kept["engine", plan]
+        return found
+
+    def reference(self) -> Reference:
+        """The FP32 outputs that engines are judged by."""
+        if "reference" not in self._kept:
+            self._kept["reference"] = Reference(
+                self._outputs("reference", lambda: self.normalised), self.cache
+            )
+        found: Reference = self._kept["reference"]
+        return found
+
+    def emulation(self, what: Precision | PrecisionPlan) -> CachedOutputs:
+        """Outputs of the lowered model as ONNX Runtime's CPU provider emulates it, for judging consistency."""
+        plan = self._plan(what)
+        level = "none" if plan.precision.quantized else "basic"
+        source = self._outputs(f"emulation {plan}", lambda: lowering.emulate(self.lowered(plan)), plan, level)
+        return CachedOutputs(source, self.cache)
+
+    @cached_property
+    def _kept(self) -> dict[Any, Any]:
+        return {}
+
+    def _plan(self, what: Precision | PrecisionPlan) -> PrecisionPlan:
+        return what if isinstance(what, PrecisionPlan) else self.plan(what)
+
+    def _calibrate(self, precision: Precision) -> Calibration:
+        everything = PrecisionPlan(precision)
+        nodes = lowering.quantizable(self.normalised, everything)
+        tensors = sorted({name for node in nodes for name in node.activations})
+        part = self.spec.of(precision).calibration
+        if not tensors:
+            return Calibration({}, "none: the model has its own Q/DQ, or nothing to quantize", 0)
+        return calibrate_cached(
+            self.normalised,
+            _Again(lambda: calibration_feeds(self.spec, precision, allow_code=self.options.allow_code)),
+            tensors,
+            part,
+            cache=self.cache,
+            model_digest=f"{self.digest} {code_digest()}",
+            plan=self.plan(precision),
+            resources=Resources(memory_bytes=self.options.layer_memory_bytes),
+            label=f"{self.spec.name}[{precision}]",
+        )
+
+    def _source(self, plan: PrecisionPlan) -> EngineSource:
+        if (given := self.spec.model.network or self.spec.model.engine) is not None:
+            raise NotHonouredError(
+                f"{self.spec.name}: {given!r} is not ONNX: {self.backend.name} cannot take it"
+            )
+        return EngineSource(
+            name=self.spec.name,
+            model_sha256=self.digest,
+            code_sha256=code_digest(),
+            plan=plan,
+            ranges=self.ranges(plan),
+            profiles=self.spec.profiles,
+            options=self.spec.build,
+            lower=lambda: self.lowered(plan),
+        )
+
+    def _outputs(
+        self,
+        what: str,
+        model: Callable[[], ir.Model],
+        plan: PrecisionPlan | None = None,
+        level: str = "none",
+    ) -> Source:
+        from harness.backends.onnxruntime import OnnxRuntimeBackend
+
+        info = OnnxRuntimeBackend().info()
+        ranges = self.ranges(plan) if plan else None
+        key = {
+            "what": what,
+            "model": self.digest,
+            "code": code_digest(),
+            "plan": plan.digest() if plan else None,
+            "calibration": dict(ranges) if ranges else None,
+            "level": level,
+            "runtime": info.version,
+            "device": info.device,
+        }
+        return Source(f"{self.spec.name} {what}", key, model, self.output_names, level)
+
+
+@dataclass(frozen=True)
+class _Again:
+    """Feeds that are made afresh for each reading."""
+
+    make: Callable[[], Iterator[Mapping[str, Any]]]
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        return self.make()
+
+
+@cache
+def code_digest() -> str:
+    """SHA-256, in hex, of the code that turns a model into what a runtime is given."""
+    root, found = Path(__file__).parent, hashlib.sha256()
+    files = (*root.glob("lowering/*.py"), *root.glob("backends/*.py"), *root.glob("onnx_*.py"))
+    for path in sorted(files):
+        found.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return found.hexdigest()
