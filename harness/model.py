@@ -89,7 +89,7 @@ class Subject:
         return found
 
     def engine(self, what: Precision | PrecisionPlan) -> BuiltEngine:
-        """The engine of a precision or plan, built or found in the cache.  Raises BackendError, UsageError."""
+        """The engine of a precision or plan, built or from the cache.  Raises BackendError, UsageError."""
         plan = self._plan(what)
         if ("engine", plan) not in self._kept:
             self._kept["engine", plan] = build(self._source(plan), self.backend, self.cache)
@@ -106,9 +106,11 @@ class Subject:
         return found
 
     def emulation(self, what: Precision | PrecisionPlan) -> CachedOutputs:
-        """Outputs of the lowered model as ONNX Runtime's CPU provider emulates it, for judging consistency."""
+        """Outputs of the lowered model as emulated on the CPU, which consistency is judged by."""
+        from harness.backends.onnxruntime import emulation_level
+
         plan = self._plan(what)
-        level = "none" if plan.precision.quantized else "basic"
+        level = emulation_level(plan.precision)
         source = self._outputs(f"emulation {plan}", lambda: lowering.emulate(self.lowered(plan)), plan, level)
         return CachedOutputs(source, self.cache)
 
@@ -140,9 +142,7 @@ class Subject:
 
     def _source(self, plan: PrecisionPlan) -> EngineSource:
         if (given := self.spec.model.network or self.spec.model.engine) is not None:
-            raise NotHonouredError(
-                f"{self.spec.name}: {given!r} is not ONNX: {self.backend.name} cannot take it"
-            )
+            raise NotHonouredError(f"{self.spec.name}: {self.backend.name} builds from ONNX, not {given!r}")
         return EngineSource(
             name=self.spec.name,
             model_sha256=self.digest,

@@ -65,7 +65,7 @@ class CachedOutputs:
         self._engine: Engine | None = None
 
     def outputs(self, feeds: Tensors) -> Arrays:
-        """Outputs by name, mapped from disk, read-only.  Raises RunError, and DataError if one is not finite."""
+        """Outputs by name, mapped from disk.  Raises RunError, and DataError where one is not finite."""
         found = _load(self.entry(feeds))
         _require_finite(self._source.name, found)
         return found
@@ -100,7 +100,7 @@ class Reference(CachedOutputs):
     """The FP32 reference of a model and its floor."""
 
     def floor(self, feeds: Tensors) -> dict[str, Floor]:
-        """The floor of each output for `feeds`, kept on disk beside the outputs.  Raises RunError, DataError."""
+        """The floor of each output for `feeds`, kept on disk as well.  Raises RunError, DataError."""
 
         def make(folder: Path) -> Mapping[str, JSON]:  # noqa: ARG001 - all there is goes into the manifest
             return {name: asdict(floor) for name, floor in self._measure(feeds).items()}
@@ -123,7 +123,7 @@ class Reference(CachedOutputs):
 
 
 def mre(actual: NDArray[Any], expected: NDArray[Any]) -> float:
-    """sum|actual - expected| / sum|expected| in float64; for integers and bools the share of unequal elements."""
+    """sum|actual - expected| / sum|expected| in float64; the share of unequal elements for integers, bools."""
     if actual.shape != expected.shape:
         return float("inf")
     if not _floating(actual):
@@ -163,7 +163,7 @@ def _floating(array: NDArray[Any]) -> bool:
 
 
 def _save(folder: Path, outputs: Tensors) -> Mapping[str, JSON]:
-    """One `.npy` file each, so that they can be mapped; names are in the manifest, for they may be any text."""
+    """One `.npy` file each, so that they can be mapped; names may be any text, so the manifest has them."""
     for index, array in enumerate(outputs.values()):
         plain = array.astype(str) if array.dtype.hasobject else array
         bits = plain.view(np.uint16) if plain.dtype.name == "bfloat16" else plain
@@ -195,8 +195,8 @@ def _require_finite(name: str, outputs: Tensors) -> None:
         wide = array.astype(np.float64)
         nan, inf = int(np.isnan(wide).sum()), int(np.isinf(wide).sum())
         raise DataError(
-            f"{name}: output {output!r} of the FP32 reference has {nan} NaN and {inf} infinite of {array.size} "
-            f"elements: nothing to compare with; check the input data, or set outputs.{output}.compare = 'ignore'"
+            f"{name}: output {output!r} has {nan} NaN and {inf} infinite of {array.size} elements in FP32: "
+            f"nothing to compare with; check the input data, or set outputs.{output}.compare = 'ignore'"
         )
 
 

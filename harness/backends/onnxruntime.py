@@ -30,7 +30,15 @@ from harness.lowering import LoweredModel
 from harness.precision import Precision
 from harness.spec import BuildSpec
 
-__all__ = ["OnnxRuntimeBackend", "OrtEngine", "SessionSettings", "open_model", "run_model", "self_test"]
+__all__ = [
+    "OnnxRuntimeBackend",
+    "OrtEngine",
+    "SessionSettings",
+    "emulation_level",
+    "open_model",
+    "run_model",
+    "self_test",
+]
 
 CUDA = "CUDAExecutionProvider"
 RECORD = "engine.json"
@@ -129,8 +137,7 @@ class OnnxRuntimeBackend:
         if self.provider != CPU or not (precision.half or precision.quantized):
             return {"verified": deployed, "deployed": deployed}
         onnx_file.write(lowering.emulate(lowered), folder / "emulation.onnx")
-        level = "none" if precision.quantized else "basic"  # Higher levels fuse Q/DQ away and change results.
-        return {"verified": ("emulation.onnx", level), "deployed": deployed}
+        return {"verified": ("emulation.onnx", emulation_level(precision)), "deployed": deployed}
 
     def _tf32(self, on: bool) -> dict[str, str]:
         return {"use_tf32": "1" if on else "0"} if self.provider == CUDA else {}
@@ -169,6 +176,11 @@ class OnnxRuntimeBackend:
             self.provider, options, level, self.intra_op_threads, self.inter_op_threads
         )
         return folder / file, settings
+
+
+def emulation_level(precision: Precision) -> str:
+    """The optimisation level at which an emulation keeps its rounding; higher levels fuse it away."""
+    return "none" if precision.quantized else "basic"
 
 
 def _messages(trials: Mapping[str, FaceTrial]) -> tuple[str, ...]:
