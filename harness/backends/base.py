@@ -44,12 +44,13 @@ class BackendInfo:
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """Everything an engine is built from."""
+    """Everything an engine is built from; relative paths in `options` start at `base`."""
 
     name: str
     lowered: LoweredModel
     profiles: tuple[Profile, ...]
     options: BuildSpec
+    base: Path = Path()
 
 
 @dataclass(frozen=True)

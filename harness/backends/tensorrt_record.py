@@ -1,0 +1,89 @@
+"""What lies beside a plan file: from what it was built, by which version, for which GPU, and its layers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.backends.tensorrt_build import BuildTask, Built
+from harness.backends.tensorrt_layers import EngineLayer, EngineTensor
+from harness.backends.tensorrt_network import NetworkLayer, NetworkTensor
+from harness.errors import RunError
+from harness.precision import Precision
+from harness.spec import BuildSpec, Profile
+
+PLAN = "engine.plan"
+ONNX = "model.onnx"
+TASK = "build.json"
+LAYERS = "layers.json"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which bindings built a plan, and for which GPU (empty: none was there)."""
+
+    backend: str
+    version: str
+    gpu: str
+    compute_capability: str
+
+
+def write_record(folder: Path, task: BuildTask, built: Built, origin: Origin) -> None:
+    """Write what `read_task`, `read_origin` and `read_layers` read."""
+    data = {
+        "origin": asdict(origin),
+        "precision": task.precision,
+        "profiles": [profile.model_dump() for profile in task.profiles],
+        "options": task.options.model_dump(),
+        "kept": task.kept,
+        "base": str(task.base),
+    }
+    (folder / TASK).write_text(json.dumps(data, indent=1))
+    layers = {"network": [asdict(x) for x in built.network], "engine": [asdict(x) for x in built.engine]}
+    (folder / LAYERS).write_text(json.dumps(layers))
+
+
+def read_task(folder: Path) -> BuildTask:
+    """The task that the plan in `folder` came from.  Raises RunError if the folder has none."""
+    data = _read(folder / TASK)
+    return BuildTask(
+        precision=Precision(data["precision"]),
+        profiles=tuple(Profile.model_validate(profile) for profile in data["profiles"]),
+        options=BuildSpec.model_validate(data["options"]),
+        kept=tuple(data["kept"]),
+        base=Path(data["base"]),
+    )
+
+
+def read_origin(folder: Path) -> Origin:
+    """Who built the plan in `folder`.  Raises RunError if the folder does not say."""
+    return Origin(**_read(folder / TASK)["origin"])
+
+
+def read_layers(folder: Path) -> tuple[tuple[NetworkLayer, ...], tuple[EngineLayer, ...]]:
+    """Layers of the network and of the engine in `folder`.  Raises RunError if the folder has none."""
+    data = _read(folder / LAYERS)
+    return tuple(map(_network_layer, data["network"])), tuple(map(_engine_layer, data["engine"]))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise RunError(f"{path}: not the record of a TensorRT engine: {error}") from error
+    return found
+
+
+def _network_layer(data: dict[str, Any]) -> NetworkLayer:
+    inputs, outputs = (
+        tuple(NetworkTensor(t["name"], t["dtype"], tuple(t["shape"])) for t in data[key])
+        for key in ("inputs", "outputs")
+    )
+    return NetworkLayer(data["name"], data["type"], data["node"], inputs, outputs)
+
+
+def _engine_layer(data: dict[str, Any]) -> EngineLayer:
+    inputs, outputs = (tuple(EngineTensor(**t) for t in data[key]) for key in ("inputs", "outputs"))
+    return EngineLayer(data["name"], data["type"], data["tactic"], tuple(data["nodes"]), inputs, outputs)

@@ -1,0 +1,163 @@
+"""Runs a TensorRT engine: named tensors, one context for each profile, every return value checked.
+
+Unverified on TensorRT hardware: its calls are checked against the bindings by type and by a double.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.backends import trt_errors, trt_types
+from harness.backends.base import Tensors
+from harness.backends.device import Device
+from harness.backends.trt_bindings import Bindings
+from harness.backends.trt_buffers import Allocator, Buffers
+from harness.backends.trt_log import Log, create_log, implement
+from harness.backends.trt_ports import Port, ports
+from harness.errors import RunError
+from harness.spec import Shape
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+    from harness.backends.tensorrt_record import Origin
+
+
+@dataclass
+class TensorRTEngine:
+    """A deserialised engine with its contexts and buffers; it owns the device that it was given."""
+
+    bindings: Bindings
+    engine: trt.ICudaEngine
+    runtime: trt.Runtime
+    log: Log
+    device: Device
+    _contexts: dict[int, trt.IExecutionContext] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.ports_in, self.ports_out = ports(self.bindings.api, self.engine)
+        self.inputs = tuple(port.info() for port in self.ports_in)
+        self.outputs = tuple(port.info() for port in self.ports_out)
+        self.stream = self.device.create_stream()
+        self._buffers = Buffers(self.device)
+
+    @staticmethod
+    def open(bindings: Bindings, plan: Path, device: Device, origin: Origin | None = None) -> TensorRTEngine:
+        """Load the plan file.  Raises RunError: unreadable, another version or GPU, out of memory."""
+        log = create_log(bindings.api)
+        try:
+            runtime = bindings.api.Runtime(log)
+            engine = runtime.deserialize_cuda_engine(plan.read_bytes())
+            if engine is None:
+                why = trt_errors.not_loaded(
+                    origin, str(bindings.api.__version__), device.info().name, log.messages, *device.memory()
+                )
+                raise RunError(f"{plan}: {why}")
+            return TensorRTEngine(bindings, engine, runtime, log, device)
+        except (OSError, RunError) as error:
+            device.close()
+            raise error if isinstance(error, RunError) else RunError(f"{plan}: {error}") from error
+
+    def run(self, feeds: Tensors, profile: int = 0) -> dict[str, Any]:
+        """Outputs by name for one set of feeds, at profile number `profile`.  Raises RunError."""
+        arrays = self._checked(feeds, profile)
+        context = self._context(profile)
+        for port in self.ports_in:
+            self._bind_input(context, port, arrays[port.name])
+        self._require_shapes(context)
+        allocators = {port.name: self._bind_output(context, port) for port in self.ports_out}
+        if not context.execute_async_v3(self.stream):
+            raise RunError(self._failure())
+        shapes = {name: self._final_shape(context, name, given) for name, given in allocators.items()}
+        return self._buffers.fetch(self.ports_out, shapes, self.stream)
+
+    def _checked(self, feeds: Tensors, profile: int) -> dict[str, trt_types.Array]:
+        """The feeds in the engine's types, after checks of profile, names and shapes."""
+        if not 0 <= profile < self.engine.num_optimization_profiles:
+            raise RunError(f"profile {profile}: the engine has {self.engine.num_optimization_profiles}")
+        names = {port.name for port in self.ports_in}
+        if names != feeds.keys():
+            raise RunError(f"inputs given {sorted(feeds)}, the engine takes {sorted(names)}")
+        shapes = {name: values.shape for name, values in feeds.items()}
+        ranges = {port.name: port.ranges[profile] for port in self.ports_in}
+        if why := trt_errors.outside(ranges, shapes, profile):
+            raise RunError(why)
+        return {p.name: trt_types.fitted(feeds[p.name], p.dtype, p.name) for p in self.ports_in}
+
+    def _context(self, profile: int) -> trt.IExecutionContext:
+        """The context of a profile, made when it is first needed."""
+        if profile in self._contexts:
+            return self._contexts[profile]
+        context = self.engine.create_execution_context()
+        if context is None:
+            raise RunError(f"no execution context: {self._failure()}")
+        if not context.set_optimization_profile_async(profile, self.stream):
+            raise RunError(f"profile {profile} cannot be selected: {self._failure()}")
+        self.device.synchronize(self.stream)
+        self.prepare(context)
+        self._contexts[profile] = context
+        return context
+
+    def prepare(self, context: trt.IExecutionContext) -> None:
+        """What a new context needs besides its profile; nothing here."""
+
+    def _bind_input(self, context: trt.IExecutionContext, port: Port, values: trt_types.Array) -> None:
+        if not port.on_host and not context.set_input_shape(port.name, tuple(values.shape)):
+            raise RunError(f"input {port.name!r}: shape {list(values.shape)} refused: {self._failure()}")
+        data = trt_types.to_bytes(port.dtype, values)
+        if port.on_host:
+            place = self._buffers.host(port.name, data)
+        else:
+            place = self._buffers.send(port.name, data, self.stream)
+        self._bind(context, port.name, place)
+
+    def _require_shapes(self, context: trt.IExecutionContext) -> None:
+        missing = context.infer_shapes()
+        if missing:
+            raise RunError(f"shapes of {list(missing)} cannot be inferred: {self._failure()}")
+
+    def _bind_output(self, context: trt.IExecutionContext, port: Port) -> Allocator | None:
+        """Bind memory for an output; an allocator where its shape depends on data."""
+        shape = tuple(context.get_tensor_shape(port.name))
+        if port.on_host or all(size >= 0 for size in shape):
+            nbytes = trt_types.nbytes_of(port.dtype, shape)
+            space = self._buffers.host_space if port.on_host else self._buffers.space
+            self._bind(context, port.name, space(port.name, nbytes))
+            return None
+        allocator = implement(self.bindings.api.IOutputAllocator, Allocator)(self._buffers)
+        if not context.set_output_allocator(port.name, allocator):
+            raise RunError(f"output {port.name!r}: TensorRT takes no allocator: {self._failure()}")
+        given: Allocator = allocator
+        return given
+
+    def _final_shape(self, context: trt.IExecutionContext, name: str, allocator: Allocator | None) -> Shape:
+        if allocator is None:
+            return tuple(context.get_tensor_shape(name))
+        if allocator.error is not None:
+            raise RunError(f"output {name!r}: {allocator.error}") from allocator.error
+        if allocator.shape is None:
+            raise RunError(f"output {name!r}: TensorRT never told its shape")
+        return allocator.shape
+
+    def _bind(self, context: trt.IExecutionContext, name: str, pointer: int) -> None:
+        if not context.set_tensor_address(name, pointer):
+            raise RunError(f"tensor {name!r}: address refused: {self._failure()}")
+
+    def _failure(self) -> str:
+        return trt_errors.failed_run(self.log.messages, *self.device.memory())
+
+    def close(self) -> None:
+        """Free contexts, engine, runtime and device memory, in that order; again: nothing."""
+        self._contexts.clear()
+        if self.__dict__.pop("engine", None) is None:
+            return
+        self.__dict__.pop("runtime")
+        self.device.close()
+
+    def __enter__(self) -> TensorRTEngine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,92 @@
+"""Weakly typed networks, TensorRT 8.6 to 10.x: flags and layer precisions carry the plan.
+
+The plan is laid on the network that comes from the normalised FP32 graph.  Unverified on TensorRT hardware:
+checked against the bindings of 8.6 to 10.16 by type, and for behaviour against a double.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from harness.backends.tensorrt_network import node_of
+from harness.errors import NotHonouredError
+from harness.precision import Precision
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+FLAGS: dict[Precision, tuple[str, ...]] = {
+    Precision.FP32: (),
+    Precision.TF32: (),
+    Precision.FP16: ("FP16",),
+    Precision.BF16: ("BF16",),
+    Precision.INT8: ("INT8",),
+    Precision.INT8_FP16: ("INT8", "FP16"),
+}
+# Layers that move or make data in whatever type it has: TensorRT refuses a precision on most of them.
+UNTYPED = (
+    "CONSTANT",
+    "SHAPE",
+    "CAST",
+    "IDENTITY",
+    "QUANTIZE",
+    "DEQUANTIZE",
+    "PLUGIN",
+    "PLUGIN_V2",
+    "CONDITION",
+)
+
+
+def create_network(api: trt.Module, builder: trt.Builder) -> trt.INetworkDefinition:
+    """An empty network with an explicit batch, in which TensorRT chooses types."""
+    return builder.create_network(1 << int(api.NetworkDefinitionCreationFlag.EXPLICIT_BATCH))
+
+
+def constrain(
+    api: trt.Module,
+    network: trt.INetworkDefinition,
+    config: trt.IBuilderConfig,
+    precision: Precision,
+    kept: Sequence[str],
+) -> None:
+    """Allow what `precision` needs, and hold the ONNX nodes `kept` in FP32.
+
+    Raises NotHonouredError for a flag that this TensorRT lacks or drops, and for a kept node whose layers
+    do not take FP32.
+    """
+    for name in FLAGS[precision]:
+        flag = api.BuilderFlag.__members__.get(name)
+        if flag is None:
+            raise NotHonouredError(f"{precision}: TensorRT {api.__version__} has no flag {name}")
+        config.set_flag(flag)
+        if not config.get_flag(flag):
+            raise NotHonouredError(f"{precision}: the builder dropped flag {name}")
+    if hold_fp32(api, network, kept):
+        config.set_flag(api.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
+
+
+def hold_fp32(api: trt.Module, network: trt.INetworkDefinition, kept: Sequence[str]) -> list[str]:
+    """Set FP32 on every layer of the ONNX nodes `kept`; the layers' names."""
+    held = []
+    for layer in _kept_layers(network, set(kept)):
+        layer.precision = api.DataType.FLOAT
+        for index in range(layer.num_outputs):
+            tensor = layer.get_output(index)
+            if tensor is not None and tensor.is_execution_tensor and tensor.dtype.name in ("FLOAT", "HALF"):
+                layer.set_output_type(index, api.DataType.FLOAT)
+        if not layer.precision_is_set or layer.precision != api.DataType.FLOAT:
+            raise NotHonouredError(
+                f"layer {layer.name!r}: asked for FP32, TensorRT made it {layer.precision}"
+            )
+        held.append(layer.name)
+    return held
+
+
+def _kept_layers(network: trt.INetworkDefinition, kept: set[str]) -> Iterator[trt.ILayer]:
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        if layer is None or layer.type.name in UNTYPED:
+            continue
+        if node_of(layer.metadata) in kept:
+            yield layer
