@@ -5,15 +5,16 @@ infinities.  Integers and bools must be equal, but for a fraction that the spec 
 
     quality      mre <= limit                                  the tolerance table, or the spec
                  local_row <= max(limit, min(10 limit, 0.5))   one wrong row must not drown in 64 right ones
-                 max local error < max(limit, 100 limit)       nor one wrong element; 100 limit is cut to 1
+                 max local error < max(limit, 50 limit)        nor one wrong element; 50 limit is cut to 1
                                                                where nothing is quantized: rounding to 16
                                                                bits never costs an element its own size
     consistency  each of these figures <= 4 times the emulation's (for mre: or 4 unit roundoffs); NaN and
                  infinities are consistent where the emulation has some too.  With no emulation, the usual
-                 error of the tolerance table stands in for its mre.
+                 error of the tolerance table stands in for its mre, and where only an mre is known, rows
+                 and elements may spread as they may in quality.
 
 The limits are blunt on purpose: INT8 moves single elements by more than their size, so there one wrong
-element is found only when it is off by 100 limits (10 times its size); its row and its channel tell more.
+element is found only when it is off by 50 limits (5 times its size); its row and its channel tell more.
 
 `compare` returns and never raises on a mismatch; `assert_close` raises.
 """
@@ -27,7 +28,15 @@ from typing import Any
 import numpy as np
 
 from harness.blocks import Array
-from harness.comparison import Allowed, Comparison, Fault, FaultKind, OutputsComparison
+from harness.comparison import (
+    ELEMENT_FACTOR,
+    ROW_FACTOR,
+    Allowed,
+    Comparison,
+    Fault,
+    FaultKind,
+    OutputsComparison,
+)
 from harness.equality import Equality, count_unequal
 from harness.errors import DataError
 from harness.measure_error import measure_error
@@ -37,8 +46,7 @@ from harness.spec import OutputSpec
 
 __all__ = ["Comparison", "Fault", "OutputsComparison", "assert_close", "compare", "compare_outputs"]
 
-ROW_FACTOR, ROW_CEILING = 10.0, 0.5
-ELEMENT_FACTOR, ELEMENT_CEILING = 100.0, 1.0
+ROW_CEILING, ELEMENT_CEILING = 0.5, 1.0
 EVERY_NUMBER = OutputSpec()
 
 

@@ -18,6 +18,8 @@ from harness.precision import UNIT_ROUNDOFF, Precision, Tolerance
 
 CONSISTENCY_FACTOR = 4.0
 """How many times the emulation's error an engine may show: the two round at different places."""
+ROW_FACTOR, ELEMENT_FACTOR = 10.0, 50.0
+"""How many times the mean error of a tensor its worst row and its worst element may show."""
 
 FaultKind = Literal[
     "missing",
@@ -64,8 +66,8 @@ class Allowed:
 class Comparison:
     """One output against its reference.  `metrics` for floats, `equality` for exact comparisons, else None.
 
-    `emulation` is the same output of the emulation against the reference, if there is one; `emulation_mre` its
-    `mre` alone.
+    `emulation` is the same output of the emulation against the reference, if there is one, and
+    `emulation_mre` its `mre` alone.
     """
 
     name: str
@@ -177,22 +179,29 @@ class OutputsComparison:
 
 def _explained(fault: Fault, comparison: Comparison) -> bool:
     """Whether the emulation shows the same fault, about as large."""
-    emulation = comparison.emulation
     if fault.kind == "mre":
         return True
-    if emulation is None:
-        known = comparison.emulation_mre
-        return fault.kind in NON_FINITE and known is not None and not math.isfinite(known)
+    if comparison.emulation is None:
+        return _explained_by_mre(fault, comparison)
+    return _shown_by(comparison.emulation, fault)
+
+
+def _explained_by_mre(fault: Fault, comparison: Comparison) -> bool:
+    known = comparison.emulation_mre
+    if fault.kind in NON_FINITE:
+        return known is not None and not math.isfinite(known)
+    spread = {"unequal": 1.0, "row": ROW_FACTOR, "element": ELEMENT_FACTOR}[fault.kind]
+    return bool(fault.got <= spread * comparison.explained_mre)
+
+
+def _shown_by(emulation: Comparison, fault: Fault) -> bool:
     if fault.kind in NON_FINITE:
         return any(other.kind in NON_FINITE for other in emulation.faults)
-    if emulation.equality is not None:
-        return bool(fault.got <= CONSISTENCY_FACTOR * emulation.equality.fraction)
-    return emulation.metrics is not None and bool(
-        fault.got <= CONSISTENCY_FACTOR * _same(fault, emulation.metrics)
-    )
-
-
-def _same(fault: Fault, metrics: Metrics) -> float:
-    if fault.kind == "row":
-        return metrics.local_row.mre if metrics.local_row else 0.0
-    return metrics.max
+    if fault.kind == "unequal":
+        shown = emulation.equality.fraction if emulation.equality else 0.0
+    elif emulation.metrics is None:
+        return False
+    else:
+        row = emulation.metrics.local_row
+        shown = emulation.metrics.max if fault.kind == "element" else row.mre if row else 0.0
+    return bool(fault.got <= CONSISTENCY_FACTOR * shown)

@@ -21,9 +21,7 @@ def fault(comparison: Comparison | None, found: Fault) -> str:
         return _non_finite(found)
     if found.kind == "unequal" and comparison is not None:
         return _unequal(comparison, found)
-    return _SENTENCES[found.kind].format(
-        got=_value(found.got), allowed=_value(found.allowed), index=_place(found.index), of=found.of
-    )
+    return _sentence(found)
 
 
 _SENTENCES: Mapping[str, str] = {
@@ -35,25 +33,32 @@ _SENTENCES: Mapping[str, str] = {
     "kind": "dtype {got}, but should be the kind of {allowed}",
     "unequal": "a share of {got} differs > {allowed}",
     "mre": "mre {got} > {allowed}",
-    "row": "row {index} of {of} is off by {got} of its size > {allowed}",
-    "element": "the element at {index} is off by {got} of its size, must be < {allowed}",
+    "row": "row [{index}] of {of} is off by {share} of its size, {most} allowed",
+    "element": "the element at {index} is off by {share} of its size, {most} allowed",
 }
+
+
+def _sentence(found: Fault) -> str:
+    got, allowed = _value(found.got), _value(found.allowed)
+    share, most = _share(found.got), _share(found.allowed)
+    text = _SENTENCES[found.kind]
+    return text.format(got=got, allowed=allowed, share=share, most=most, index=found.index, of=found.of)
 
 
 def _non_finite(found: Fault) -> str:
     name = {"nan": "NaN"}.get(found.kind, found.kind.replace("inf", "Inf"))
     places = "1 element is" if found.of == 1 else f"{found.of} elements are"
-    where = f"first at {_place(found.index)}: got {found.got:.6g}, expected {found.allowed:.6g}"
+    where = f"first at {found.index}: got {found.got:.6g}, expected {found.allowed:.6g}"
     return f"{places} {name} on one side only, {where}"
 
 
 def _unequal(comparison: Comparison, found: Fault) -> str:
     equality = comparison.equality
     if equality is None:
-        return _SENTENCES["unequal"].format(got=_value(found.got), allowed=_value(found.allowed))
+        return _sentence(found)
     allowed = f"{found.allowed:.2%} allowed" if found.allowed else "none may"
     share = f"{equality.unequal} of {equality.size} elements differ ({equality.fraction:.2%}), {allowed}"
-    where = f"first at {_place(equality.index)}"
+    where = f"first at {equality.index}"
     return f"{share}; {where}: got {equality.actual}, expected {equality.expected}"
 
 
@@ -116,7 +121,7 @@ def _worst(metrics: Metrics) -> list[str]:
     if worst is None:
         return []
     values = f"got {worst.actual:.6g}, expected {worst.expected:.6g}"
-    return [f"worst at {_place(worst.index)}: {values}, local error {worst.error:.1e}"]
+    return [f"worst at {worst.index}: {values}, local error {worst.error:.1e}"]
 
 
 def _allowance(found: Comparison) -> str:
@@ -124,7 +129,7 @@ def _allowance(found: Comparison) -> str:
     text = f"allowed at {found.precision}: mre {allowed.mre:.1e} (usual {allowed.expected:.1e})"
     if found.metrics is not None and found.metrics.absolute:
         text += ", judged absolutely: mean |reference| is below the declared scale"
-    return f"{text}, a row {allowed.row:.1e}, an element {allowed.element:.1e}"
+    return f"{text}, a row {_share(allowed.row)}, an element {_share(allowed.element)}"
 
 
 def _explanation(found: Comparison) -> str:
@@ -149,7 +154,7 @@ def _rows(metrics: Metrics) -> list[str]:
 
 
 def _group(name: str, group: Group) -> str:
-    return f"worst {name} {group.index} of {group.count} (axis {group.axis}): mre {group.mre:.1e}"
+    return f"worst {name} [{group.index}] of {group.count} (axis {group.axis}): mre {group.mre:.1e}"
 
 
 def _lines(head: str, body: Sequence[str], context: Sequence[str], reproduce: str) -> str:
@@ -163,8 +168,8 @@ def _value(value: Any) -> str:
     return repr(value) if isinstance(value, str) else str(value)
 
 
-def _place(index: tuple[int, ...] | int | None) -> str:
-    return str(index)
+def _share(value: Any) -> str:
+    return f"{value:.2g}" if isinstance(value, float) else str(value)
 
 
 def to_json(found: Comparison) -> dict[str, Any]:
