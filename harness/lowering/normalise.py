@@ -43,8 +43,9 @@ def normalise(model: ir.Model) -> ir.Model:
     for graph in all_graphs(result):
         _drop_initializer_inputs(graph)
         _lift_constants(graph)
-    result = at_opset(result, OPSET)
+    # Before IR 4 the converter knows no initializer that is not an input as well.
     result.ir_version = min(max(result.ir_version or 0, IR_VERSIONS[0]), IR_VERSIONS[1])
+    result = at_opset(result, OPSET)
     name_nodes(result)
     for value in (*result.graph.inputs, *result.graph.outputs):
         _name_dims(value)
