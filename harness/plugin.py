@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from harness import errors, selection, xfails
+from harness.heartbeat import Heartbeat
 from harness.options import FLAGS, Options
 from harness.report.collect import Collector, Phase
 from harness.run import Run
@@ -23,6 +24,7 @@ from harness.selection import Case
 pytest_plugins = ("harness.fixtures.session", "harness.fixtures.cases")
 
 RUN = pytest.StashKey[Run]()
+BEAT = pytest.StashKey[Heartbeat]()
 RECORDS = pytest.StashKey[list[dict[str, Any]]]()
 ONE_LINE = (errors.UsageError, errors.BackendError, errors.CacheError)
 
@@ -50,7 +52,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if concerned and not _is_worker(config) and not config.option.collectonly:
         collector = run.start_report(config.rootpath)
         config.option.xmlpath = config.option.xmlpath or str(collector.folder / "junit.xml")
-        config.pluginmanager.register(Watch(run, collector), "trt-harness-watch")
+        # Descriptor 1 is the terminal's here; during tests it is the capture's.
+        terminal = os.fdopen(os.dup(1), "w")
+        config.add_cleanup(terminal.close)
+        config.stash[BEAT] = Heartbeat(lambda text: print(text, end="", file=terminal, flush=True))
+        config.pluginmanager.register(Watch(run, collector, config.stash[BEAT]), "trt-harness-watch")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -81,12 +87,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark expected failures; note those that match nothing."""
+    """Mark expected failures; note those that match nothing; let no warning of a runtime be a failure."""
     run = config.stash[RUN]
     if not run.concerned:
         return
     reasons = {entry.nodeid: entry.reason for entry in run.xfails}
     for item in items:
+        if _case_of(item):
+            item.add_marker(pytest.mark.filterwarnings("default"))
         if item.nodeid in reasons:
             item.add_marker(pytest.mark.xfail(reason=reasons[item.nodeid], strict=True))
     _note_stale(config, [item.nodeid for item in items])
@@ -133,10 +141,16 @@ class Watch:
 
     run: Run
     collector: Collector
+    beat: Heartbeat
+
+    def pytest_sessionstart(self) -> None:
+        """The run begins."""
+        self.beat.start()
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """A test begins."""
         self.collector.begin(nodeid)
+        self.beat.begin(nodeid)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """A phase of a test ended, or a worker crashed in it (phase `???`)."""
@@ -145,11 +159,13 @@ class Watch:
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         """A test ended."""
+        self.beat.end(nodeid)
         self.collector.end(nodeid)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Write the run, however it ended; a user's mistake found on the way decides the exit status."""
+        self.beat.close()
         if self.run.usage_error:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
         complete = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)

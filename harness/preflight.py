@@ -1,0 +1,44 @@
+"""Everything that a user can have got wrong, found before the first engine is built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import onnx_ir as ir
+
+from harness import onnx_file
+from harness.assets import asset_paths, model_path
+from harness.errors import ModelError
+from harness.inputs import Feeds
+from harness.lowering.normalise import normalise
+from harness.options import Options
+from harness.selection import Case
+from harness.spec import ModelSpec
+from harness.spec_check import check_against_model
+from harness.task import task_of
+
+
+def check(cases: Iterable[Case], options: Options) -> None:
+    """Check each spec of `cases` against its model, assets, data and labels.  Raises UsageError, one line."""
+    for spec in {case.spec.name: case.spec for case in cases}.values():
+        check_spec(spec, options)
+
+
+def check_spec(spec: ModelSpec, options: Options) -> None:
+    """Check one spec.  Raises UsageError, one line."""
+    asset_paths(spec)
+    model = _normalised(model_path(spec))
+    check_against_model(spec, model)
+    feeds = Feeds(spec, options.allow_code)
+    for profile in spec.profiles:
+        feeds.feed({name: part.min for name, part in profile.shapes.items()})
+    task_of(spec, tuple(str(value.name) for value in model.graph.outputs), allow_code=options.allow_code)
+
+
+def _normalised(path: Path) -> ir.Model:
+    model = onnx_file.read(path)
+    try:
+        return normalise(model)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
