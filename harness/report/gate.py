@@ -4,12 +4,14 @@
    one by one; rounds are, in a one-sided Mann-Whitney test with p < `alpha`.
 2. Rounds of one run share the machine's state (clocks, neighbours, memory layout), which the test
    cannot see.  So a change must also exceed max(`min_effect`, `cov_factor` x run-to-run CoV).
-3. Run-to-run CoV is measured where a side has `known_runs` runs or more.  Below that it is not known,
-   and `assumed_cov` stands in, joined by the standard error that the rounds themselves show.
-4. Interleaved runs shared the machine's state round by round: their rounds are compared pair by pair,
-   and the CoV is that of the mean of the pairs' ratios.
+3. The run-to-run CoV starts from `assumed_cov`, which weighs as much as `assumed_runs` runs, and is
+   replaced by what the runs show as there are more of them: few runs understate their own spread.  The
+   standard error within a run is joined to it.
+4. With several new runs each of them must show the change: a machine that was slow once is no regression.
+5. Interleaved runs shared the machine's state round by round: their rounds are compared pair by pair,
+   each pair divided by its own mean, and the CoV is the standard error of the pairs' ratios.
 
-A run-to-run CoV that hides what matters is said (`smallest_effect`), not gated away.
+Noise too wide to see what matters is said (`smallest_effect`), never gated away.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ class Gate:
     min_effect: float = 0.03
     cov_factor: float = 3.0
     assumed_cov: float = 0.015
-    known_runs: int = 3
+    assumed_runs: int = 4
 
 
 @dataclass(frozen=True)
@@ -58,29 +60,44 @@ class Change:
         return dict(self.__dict__)
 
 
-def compare(base: Sequence[Run], new: Sequence[Run], gate: Gate = Gate(), *, paired: bool = False) -> Change:
+DEFAULT_GATE = Gate()
+
+
+def compare(
+    base: Sequence[Run], new: Sequence[Run], gate: Gate = DEFAULT_GATE, *, paired: bool = False
+) -> Change:
     """The change from `base` to `new`, each one or more runs of rounds' medians in seconds.
 
     `paired` is for one interleaved run on either side, round i beside round i.
     """
     old_s, new_s = _middle(base), _middle(new)
+    rounds = _flat(base), _flat(new)
     if paired:
-        effect, cov = _paired(base[0], new[0])
+        effect, cov = _paired(*rounds)
+        mean = np.sqrt(rounds[0] * rounds[1])
+        rounds = rounds[0] / mean, rounds[1] / mean
     else:
         effect, cov = new_s / old_s - 1, max(run_cov(base, gate), run_cov(new, gate))
     smallest = max(gate.min_effect, gate.cov_factor * cov)
-    p, least = _mann_whitney(_flat(base), _flat(new), slower=effect > 0)
+    p, least = _mann_whitney(*rounds, slower=effect > 0)
     finding, why = _judge(effect, smallest, p, least, gate)
+    if finding in ("slower", "faster") and not _in_every_run(new, old_s, effect, gate):
+        finding, why = "same", f"{effect:+.1%}, but not in each of {len(new)} runs"
     return Change(finding, old_s, new_s, effect, smallest, cov, p, why)
 
 
 def run_cov(runs: Sequence[Run], gate: Gate) -> float:
-    """Run-to-run coefficient of variation: measured from many runs, else assumed and widened."""
-    if len(runs) >= gate.known_runs:
-        middles = np.array([np.median(run) for run in runs])
-        # Few runs understate their own spread: never below half of what is assumed.
-        return max(float(np.std(middles, ddof=1) / np.mean(middles)), gate.assumed_cov / 2)
-    return math.hypot(gate.assumed_cov, max(_standard_error(np.asarray(run)) for run in runs))
+    """Run-to-run coefficient of variation, a fraction: rule 3."""
+    middles = np.array([np.median(run) for run in runs])
+    seen = float(np.sum((middles / np.median(middles) - 1) ** 2))
+    between = (gate.assumed_runs * gate.assumed_cov**2 + seen) / (gate.assumed_runs + len(runs) - 1)
+    within = float(np.median([_standard_error(np.asarray(run)) for run in runs]))
+    return math.sqrt(between + within**2)
+
+
+def _in_every_run(new: Sequence[Run], old_s: float, effect: float, gate: Gate) -> bool:
+    changes = [float(np.median(run)) / old_s - 1 for run in new]
+    return all(math.copysign(1.0, effect) * change > gate.min_effect for change in changes)
 
 
 def _judge(effect: float, smallest: float, p: float, least: float, gate: Gate) -> tuple[Finding, str]:
@@ -93,9 +110,9 @@ def _judge(effect: float, smallest: float, p: float, least: float, gate: Gate) -
     return ("slower" if effect > 0 else "faster"), f"{effect:+.1%} is beyond {smallest:.1%} (p = {p:.1g})"
 
 
-def _paired(base: Run, new: Run) -> tuple[float, float]:
+def _paired(base: NDArray[np.float64], new: NDArray[np.float64]) -> tuple[float, float]:
     """Median of the pairs' ratios less 1, and its standard error."""
-    ratios = np.asarray(new, float) / np.asarray(base, float)
+    ratios = new / base
     return float(np.median(ratios)) - 1, _standard_error(ratios)
 
 

@@ -15,7 +15,7 @@ class Record:
     """One checked or measured case; plain JSON data through and through, so that it crosses processes.
 
     `shapes` is input name -> shape.  `data` depends on `kind` and is documented in reports/README.md.
-    `manifest` is the hash of the manifest of the engine that was used.
+    `manifest` is the hash of the manifest of the engine that was used.  `run` is set in merged results.
     """
 
     kind: Kind
@@ -32,6 +32,7 @@ class Record:
     nodeid: str = ""
     reproduce: str = ""
     duration_s: float | None = None
+    run: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON-ready data."""

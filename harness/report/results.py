@@ -24,7 +24,10 @@ UNFINISHED = "the run ended during this test"
 
 @dataclass(frozen=True)
 class TestOutcome:
-    """How one test ended: `passed`, `failed`, `error`, `skipped`, `xfailed` or `xpassed`."""
+    """How one test ended: `passed`, `failed`, `error`, `skipped`, `xfailed` or `xpassed`.
+
+    `run` is set in merged results.
+    """
 
     __test__ = False
 
@@ -32,6 +35,7 @@ class TestOutcome:
     outcome: str
     duration_s: float = 0.0
     message: str = ""
+    run: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,45 @@
+"""Runs on disk: one file, one folder, or a folder of runs, oldest first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from harness.errors import UsageError
+from harness.report.records import Record
+from harness.report.results import JOURNAL, RESULTS, Results, read
+
+
+def runs_in(path: Path) -> list[Results]:
+    """The runs at `path`, oldest first: a results.json, a run's folder, or a folder of such folders.
+
+    Raises UsageError, one line, where there is none or one of them cannot be read.
+    """
+    if not path.exists():
+        raise UsageError(f"{path}: no such file or folder: no results to read")
+    if path.is_file() or _is_run(path):
+        return [read(path)]
+    found = [read(folder) for folder in sorted(path.iterdir()) if folder.is_dir() and _is_run(folder)]
+    if not found:
+        raise UsageError(f"{path}: holds no {RESULTS}, nor folders that do")
+    return by_age(found)
+
+
+def runs_of(paths: Iterable[Path]) -> list[Results]:
+    """The runs at all `paths`, each run once, oldest first.  Raises UsageError."""
+    found = {run.run: run for path in paths for run in runs_in(path)}
+    return by_age(found.values())
+
+
+def records_of(runs: Iterable[Results]) -> list[Record]:
+    """All records of `runs`, in the order of runs."""
+    return [record for run in runs for record in run.records]
+
+
+def by_age(runs: Iterable[Results]) -> list[Results]:
+    """Oldest first; runs of the same second by name, so that the order never depends on folders."""
+    return sorted(runs, key=lambda run: (run.started, run.run))
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / RESULTS).is_file() or (folder / JOURNAL).is_file()

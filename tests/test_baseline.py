@@ -1,0 +1,158 @@
+"""Runs against a baseline: what regresses, what may not be compared, and what cannot be read."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from harness.errors import UsageError
+from harness.report.baseline import Difference, diff
+from harness.report.history import runs_in, runs_of
+from harness.report.results import write
+from tests.helpers_results import MACHINE, latency_record, outputs_record, run
+
+
+def statuses(found: list[Difference]) -> dict[str, str]:
+    return {difference.figure: difference.status for difference in found}
+
+
+def test_identical_runs_are_the_same_in_every_figure():
+    records = [outputs_record(), latency_record()]
+    assert {difference.status for difference in diff(records, records)} == {"same"}
+
+
+def test_a_slowdown_is_a_regression_that_names_case_and_figures():
+    found = diff([latency_record(seed=1)], [latency_record(seed=2, p50_s=1.2e-3)])
+    assert statuses(found) == {"verdict": "same", "p50_s": "regression"}
+    said = str(found[-1])
+    assert said.startswith('mnist[fp16] latency on onnxruntime default {"x": [1, 28, 28]}: p50_s 1.0')
+    assert "is beyond" in said
+
+
+def test_a_speedup_is_an_improvement():
+    assert statuses(diff([latency_record(p50_s=1.2e-3)], [latency_record()]))["p50_s"] == "improvement"
+
+
+@pytest.mark.parametrize("key", list(MACHINE))
+def test_latency_on_another_machine_is_never_compared(key):
+    elsewhere = latency_record(p50_s=9e-3, machine=MACHINE | {key: "other"})
+    found = diff([latency_record()], [elsewhere])
+    assert statuses(found)["p50_s"] == "not comparable"
+    assert f"{key}: {MACHINE[key]} -> other" in found[-1].text
+
+
+def test_latency_of_an_unknown_machine_is_never_compared():
+    found = diff([latency_record(machine={})], [latency_record(machine={})])
+    assert found[-1].status == "not comparable"
+
+
+def test_of_several_baseline_runs_those_on_the_same_machine_are_taken():
+    elsewhere = [latency_record(p50_s=5e-3, machine=MACHINE | {"driver": "1"})]
+    same = [latency_record(seed=seed) for seed in range(3)]
+    assert statuses(diff(elsewhere + same, [latency_record(seed=9)]))["p50_s"] == "same"
+
+
+def test_repeats_of_a_suspicion_count_as_runs():
+    again = [latency_record(seed=5).data["host"]] * 2
+    once_slow = latency_record(p50_s=1.08e-3, data={"repeats": again})
+    assert statuses(diff([latency_record(seed=1)], [once_slow]))["p50_s"] == "same"
+
+
+def test_an_engine_measured_in_turn_with_the_baselines_is_compared_with_that_alone():
+    base = latency_record(p50_s=5e-4, manifest="old")
+    beside = {"manifest": "old", "host": latency_record(seed=7).data["host"]}
+    found = diff([base], [latency_record(seed=8, data={"interleaved": beside})])
+    assert statuses(found)["p50_s"] == "same"
+    stale = {**beside, "manifest": "another"}
+    assert (
+        statuses(diff([base], [latency_record(seed=8, data={"interleaved": stale})]))["p50_s"] == "regression"
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "status"),
+    [
+        (2e-4, 2.1e-4, "same"),
+        (2e-4, 2.9e-4, "same"),
+        (2e-4, 4e-4, "regression"),
+        (4e-4, 2e-4, "improvement"),
+        (2e-4, "nan", "regression"),
+        (2e-4, "inf", "regression"),
+        ("nan", 2e-4, "same"),
+        ("nan", "nan", "same"),
+    ],
+)
+def test_mre_is_worse_only_beyond_growth_and_step(old, new, status):
+    assert statuses(diff([outputs_record(mre=old)], [outputs_record(mre=new)]))["mre"] == status
+
+
+def test_a_task_metric_that_drops_is_a_regression():
+    def accuracy(drop: float):
+        return dataclasses.replace(outputs_record(), kind="accuracy", data={"drop": drop})
+
+    assert statuses(diff([accuracy(0.001)], [accuracy(0.02)]))["drop"] == "regression"
+    assert statuses(diff([accuracy(0.001)], [accuracy(0.004)]))["drop"] == "same"
+
+
+def test_a_verdict_that_leaves_pass_is_a_regression():
+    worse = outputs_record(verdict="precision-limited")
+    found = diff([outputs_record()], [worse])
+    assert found[0].status == "regression"
+    assert found[0].text == "pass -> precision-limited"
+
+
+def test_cases_in_one_of_both_runs_are_named():
+    found = diff([outputs_record("a")], [outputs_record("b")])
+    assert [(d.key.model, d.status) for d in found] == [("a", "gone"), ("b", "new")]
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", "x" * 10_000, "a\nb", "naïve🦀"])
+def test_hostile_names_are_compared_like_others(name):
+    assert {d.status for d in diff([outputs_record(name)], [outputs_record(name)])} == {"same"}
+
+
+def test_an_unreadable_latency_is_one_line_that_names_the_case():
+    broken = latency_record(data={"host": {"samples_s": []}})
+    with pytest.raises(UsageError, match=r"^mnist\[fp16\] latency.*no readable latency") as caught:
+        diff([latency_record()], [broken])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_of_runs_is_read_oldest_first(tmp_path):
+    for name, day in (("b", 2), ("a", 3), ("c", 1)):
+        write(run(outputs_record(), name=name, started=f"2026-06-0{day}T00:00:00+00:00"), tmp_path / name)
+    assert [found.run for found in runs_in(tmp_path)] == ["c", "b", "a"]
+    assert [found.run for found in runs_of([tmp_path / "a", tmp_path])] == ["c", "b", "a"]
+
+
+def unreadable(folder, case):
+    file = folder / "results.json"
+    text = json.dumps(run(outputs_record()).to_json())
+    contents = {"truncated": text[:-20], "not json": "<html>", "foreign": "[1]", "newer": '{"schema": 99}',
+                "older": '{"schema": 0}', "binary": "\x00\x01"}  # fmt: skip
+    if case in contents:
+        file.write_text(contents[case])
+    return file if case != "empty folder" else folder
+
+
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [
+        ("missing", "no such file or folder"),
+        ("empty folder", "holds no results.json"),
+        ("truncated", "truncated or not JSON"),
+        ("not json", "truncated or not JSON"),
+        ("binary", "truncated or not JSON"),
+        ("foreign", "no `schema` number"),
+        ("newer", "schema = 99"),
+        ("older", "schema = 0"),
+    ],
+)
+def test_a_baseline_that_cannot_be_read_is_one_line_naming_the_file(tmp_path, case, said):
+    path = unreadable(tmp_path, case)
+    with pytest.raises(UsageError, match=said) as caught:
+        runs_in(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
