@@ -92,7 +92,7 @@ class Subject:
         """The engine of a precision or plan, built or from the cache.  Raises BackendError, UsageError."""
         plan = self._plan(what)
         if ("engine", plan) not in self._kept:
-            self._kept["engine", plan] = build(self._source(plan), self.backend, self.cache)
+            self._kept["engine", plan] = build(self.source(plan), self.backend, self.cache)
         found: BuiltEngine = self._kept["engine", plan]
         return found
 
@@ -140,7 +140,8 @@ class Subject:
             label=f"{self.spec.name}[{precision}]",
         )
 
-    def _source(self, plan: PrecisionPlan) -> EngineSource:
+    def source(self, plan: PrecisionPlan) -> EngineSource:
+        """What the engine of `plan` is built from.  Raises NotHonouredError."""
         if (given := self.spec.model.network or self.spec.model.engine) is not None:
             raise NotHonouredError(f"{self.spec.name}: {self.backend.name} builds from ONNX, not {given!r}")
         return EngineSource(

@@ -1,0 +1,52 @@
+"""Engines that must answer like a subject's own: built again, or built for one shape alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import onnx_ir as ir
+
+from harness.cache import Cache
+from harness.engine import BuiltEngine, build
+from harness.lowering import LoweredModel
+from harness.model import Subject
+from harness.onnx_file import clone
+from harness.precision import Precision
+from harness.spec import Profile, Shape
+
+Shapes = Mapping[str, Shape]
+
+
+def second_build(subject: Subject, precision: Precision, cache: Cache) -> BuiltEngine:
+    """The engine of `precision` built once more, into another cache.  Raises BackendError."""
+    return build(subject.source(subject.plan(precision)), subject.backend, cache)
+
+
+def static_build(subject: Subject, precision: Precision, profile: Profile, shapes: Shapes) -> BuiltEngine:
+    """The engine of `precision` whose inputs have exactly `shapes`.  Raises BackendError."""
+    source = subject.source(subject.plan(precision))
+    sizes = " ".join("x".join(map(str, shape)) or "scalar" for shape in shapes.values())
+    fixed = replace(
+        source,
+        name=f"{source.name} at {sizes}",
+        profiles=(at(profile, shapes),),
+        lower=lambda: with_input_shapes(source.lower(), shapes),
+    )
+    return build(fixed, subject.backend, subject.cache)
+
+
+def at(profile: Profile, shapes: Shapes) -> Profile:
+    """`profile` with `shapes` as its only ones."""
+    ends = ("min", "opt", "max")
+    ranges = {n: r.model_copy(update=dict.fromkeys(ends, shapes[n])) for n, r in profile.shapes.items()}
+    return profile.model_copy(update={"shapes": ranges})
+
+
+def with_input_shapes(lowered: LoweredModel, shapes: Shapes) -> LoweredModel:
+    """The lowered model with static inputs."""
+    model = clone(lowered.model)
+    for value in model.graph.inputs:
+        if value.name in shapes:
+            value.shape = ir.Shape(shapes[value.name])
+    return replace(lowered, model=model)
