@@ -123,7 +123,7 @@ class Reference(CachedOutputs):
 
 
 def mre(actual: NDArray[Any], expected: NDArray[Any]) -> float:
-    """sum|actual - expected| / sum|expected| in float64; the share of unequal elements for integers, bools."""
+    """sum|actual - expected| / sum|expected| in float64; for integers and bools the share unequal."""
     if actual.shape != expected.shape:
         return float("inf")
     if not _floating(actual):

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from numpy.typing import NDArray
 
 from harness.precision import Precision
-from harness.spec import BuildSpec, Profile
 
 if TYPE_CHECKING:
     from harness.lowering import LoweredModel
+    from harness.spec import BuildSpec, Profile
 
 Tensors = Mapping[str, NDArray[Any]]
 Face = Literal["verified", "deployed"]

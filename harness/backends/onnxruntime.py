@@ -21,8 +21,9 @@ from harness.backends import ort_audit
 from harness.backends.base import Audit, BackendInfo, BuildRequest, Face
 from harness.backends.ort_check import self_test
 from harness.backends.ort_device import cpu_name, gpu_facts
+from harness.backends.ort_models import open_model, run_model
 from harness.backends.ort_provider import CPU, missing_library, require_provider
-from harness.backends.ort_session import OrtEngine, SessionSettings, open_model, run_model
+from harness.backends.ort_session import OrtEngine, SessionSettings
 from harness.backends.ort_trial import FaceTrial, try_faces
 from harness.errors import BackendUnavailableError, BuildError, NotHonouredError, RunError
 from harness.isolation import isolated

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -78,9 +78,10 @@ def _producer(value: ir.Value) -> str | None:
 
 
 def _broken(lowered: LoweredModel, found: Mapping[str, str]) -> Iterator[str]:
-    half = lowered.plan.precision.half
-    claims = [(lowered.summary.quantized, Precision.INT8.value)]
-    claims += [(lowered.summary.lowered, half.value)] if half else []
+    half, quantized = lowered.plan.precision.half, frozenset(lowered.summary.quantized)
+    claims: list[tuple[Collection[str], str]] = [(quantized, Precision.INT8.value)]
+    if half is not None:  # A node may be both: 16 bits between its Q/DQ and the next.
+        claims.append(([name for name in lowered.summary.lowered if name not in quantized], half.value))
     for names, word in claims:
         for name in names:
             if name in found and found[name] != word:

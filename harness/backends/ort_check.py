@@ -12,7 +12,8 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 
-from harness.backends.ort_session import SessionSettings, run_model
+from harness.backends.ort_models import run_model
+from harness.backends.ort_session import SessionSettings
 from harness.errors import BackendUnavailableError
 
 LEVELS = ("none", "basic")

@@ -1,20 +1,17 @@
-"""Sessions of ONNX Runtime: from an `ir.Model` or a file to a runnable engine, on the provider asked for."""
+"""Sessions of ONNX Runtime as engines, on the provider asked for and no other."""
 
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import onnx_ir as ir
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
-from harness import onnx_file
 from harness.backends.base import TensorInfo, Tensors
 from harness.backends.ort_provider import CPU, require_provider
 from harness.backends.ort_values import NUMPY_NAMES, from_ort, to_ort
@@ -32,7 +29,6 @@ LEVELS = MappingProxyType(
         "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
     }
 )
-IN_MEMORY_BYTES = 256 << 20
 ERRORS_ONLY = 3
 
 
@@ -87,7 +83,7 @@ class OrtEngine:
     ) -> OrtEngine:
         """The engine of a model file.  Raises NotHonouredError, RunError."""
         require_provider(settings.provider)
-        return cls(_session(path, settings, record_providers=record_providers), fetch)
+        return cls(session_of(path, settings, record_providers=record_providers), fetch)
 
     @property
     def session(self) -> Any:
@@ -139,72 +135,8 @@ class OrtEngine:
         self.close()
 
 
-def open_model(
-    model: ir.Model | Path,
-    outputs: Sequence[str] | None = None,
-    *,
-    optimised: bool = False,
-    settings: SessionSettings | None = None,
-) -> OrtEngine:
-    """An engine for a model in memory or on disk; `outputs` names the tensors to return, intermediate or not.
-
-    `optimised` is short for level "all"; `settings` says it all.  Raises NotHonouredError, RunError.
-    """
-    settings = settings or SessionSettings(level="all" if optimised else "none")
-    if isinstance(model, Path) and outputs is None:
-        return OrtEngine.open(model, settings)
-    require_provider(settings.provider)
-    model = onnx_file.read(model) if isinstance(model, Path) else model
-    if outputs is not None:
-        model = with_outputs(model, outputs)
-    return OrtEngine(_session_of(model, settings), outputs)
-
-
-def run_model(
-    model: ir.Model,
-    feeds: Tensors,
-    outputs: Sequence[str] | None = None,
-    *,
-    optimised: bool = False,
-    settings: SessionSettings | None = None,
-) -> dict[str, Any]:
-    """Outputs of one run of a model in memory; see `open_model`."""
-    with open_model(model, outputs, optimised=optimised, settings=settings) as engine:
-        return engine.run(feeds)
-
-
-def with_outputs(model: ir.Model, names: Sequence[str]) -> ir.Model:
-    """The model with the named tensors of its main graph among its outputs; weights are shared.
-
-    Raises RunError for a name that the main graph does not have.
-    """
-    model = onnx_file.clone(model)
-    graph = model.graph
-    present = {value.name for value in graph.outputs}
-    values = _values(graph)
-    if missing := [name for name in names if name not in values]:
-        raise RunError(f"no tensor named {missing[0]!r} in the main graph ({len(missing)} names missing)")
-    graph.outputs.extend(values[name] for name in dict.fromkeys(names) if name not in present)
-    return model
-
-
-def _values(graph: ir.Graph) -> dict[str, ir.Value]:
-    found = {value.name: value for value in (*graph.inputs, *graph.initializers.values())}
-    found.update({value.name: value for node in graph for value in node.outputs})
-    return {name: value for name, value in found.items() if name}
-
-
-def _session_of(model: ir.Model, settings: SessionSettings) -> Any:
-    if onnx_file.weight_bytes(model) <= IN_MEMORY_BYTES:
-        whole = ir.serde.serialize_model(onnx_file.inline(model))
-        return _session(whole.SerializeToString(), settings)
-    with tempfile.TemporaryDirectory(prefix="trt-harness-") as folder:
-        path = Path(folder) / "model.onnx"
-        onnx_file.write(model, path)
-        return _session(path, settings)
-
-
-def _session(source: Path | bytes, settings: SessionSettings, *, record_providers: bool = False) -> Any:
+def session_of(source: Path | bytes, settings: SessionSettings, *, record_providers: bool = False) -> Any:
+    """A session on exactly the provider that `settings` ask for.  Raises NotHonouredError, RunError."""
     model, options = os.fspath(source) if isinstance(source, Path) else source, settings.options()
     if record_providers:
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")

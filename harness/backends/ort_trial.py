@@ -6,11 +6,14 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.backends.ort_session import OrtEngine, SessionSettings
 from harness.backends.ort_values import zeros
 from harness.errors import RunError
-from harness.spec import Shape
+
+if TYPE_CHECKING:
+    from harness.spec import Shape
 
 
 @dataclass(frozen=True)
