@@ -8,6 +8,7 @@ made again, and the reason is told.
 
 from __future__ import annotations
 
+import atexit
 import errno
 import hashlib
 import json
@@ -62,7 +63,7 @@ class Cache:
 
     folder: Path
     timeout_s: float = 3600.0
-    _spare: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False)
+    _spare: Path | None = field(default=None, repr=False)
 
     def get_or_make(self, kind: str, key: Mapping[str, JSON], make: Make, *, label: str = "") -> Entry:
         """The entry for `key`, made by `make(folder)` if it is absent or does not verify.
@@ -95,8 +96,9 @@ class Cache:
 
     def _spared(self, place: _Place, make: Make, error: OSError) -> Entry:
         if self._spare is None:
-            self._spare = tempfile.TemporaryDirectory(prefix="trt-harness-")
-        spare = _Place(Path(self._spare.name), place.kind, place.key, place.label)
+            self._spare = Path(tempfile.mkdtemp(prefix="trt-harness-"))
+            atexit.register(shutil.rmtree, self._spare, ignore_errors=True)
+        spare = _Place(self._spare, place.kind, place.key, place.label)
         found = spare.read()
         if isinstance(found, Entry):
             return found
@@ -104,7 +106,7 @@ class Cache:
         try:
             made = spare.write(make, found)
         except OSError as second:
-            raise CacheError(f"{self.folder}: {error}; {self._spare.name}: {second}") from second
+            raise CacheError(f"{self.folder}: {error}; {self._spare}: {second}") from second
         return replace(made, reason=f"not kept: {error}")
 
 
@@ -208,9 +210,7 @@ class _Place:
         try:
             files = {name: seal(path) for name, path in sorted(plain_files(fresh).items())}
         except UnfitError as error:
-            raise CacheError(
-                f"{self.kind}: the maker left something else than plain files: {error}"
-            ) from error
+            raise CacheError(f"{self.kind}: its maker left more than plain files: {error}") from error
         manifest = {"format": FORMAT, "key": json.loads(self.key), "files": files, "data": data}
         text = json.dumps(manifest, indent=1)
         write_synced(fresh / MANIFEST, text.encode())
