@@ -77,6 +77,10 @@ class Cache:
         if isinstance(found, Entry):
             return found
         try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            return self._spared(place, make, error)
+        try:
             return self._locked(place, make)
         except OSError as error:
             if error.errno not in UNWRITABLE:
@@ -84,7 +88,6 @@ class Cache:
             return self._spared(place, make, error)
 
     def _locked(self, place: _Place, make: Make) -> Entry:
-        place.parent.mkdir(parents=True, exist_ok=True)
         try:
             with filelock.FileLock(place.lock, timeout=self.timeout_s):
                 found = place.read()

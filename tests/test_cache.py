@@ -245,10 +245,28 @@ def test_a_full_disk_falls_to_a_temporary_folder_and_says_so(cache: Cache, make:
     assert make.calls == 1
 
 
-def test_a_cache_folder_that_cannot_be_made_falls_to_a_temporary_folder(make: Maker) -> None:
-    made = Cache(Path("/proc/no-such-cache")).get_or_make("engine", KEY, make)
-    assert made.reason.startswith("not kept: ")
+def test_a_cache_folder_that_cannot_be_made_falls_to_a_temporary_folder(tmp_path: Path, make: Maker) -> None:
+    (tmp_path / "file").write_text("x")
+    made = Cache(tmp_path / "file" / "cache").get_or_make("engine", KEY, make)
+    assert made.reason.startswith("not kept: [Errno 20] Not a directory")
     assert made.manifest["call"] == 1
+
+
+def test_a_read_only_file_system_falls_to_a_temporary_folder(
+    cache: Cache, make: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
+    assert cache.get_or_make("engine", KEY, make).reason == "not kept: [Errno 30] Read-only file system"
+
+
+def test_a_read_only_cache_still_gives_what_it_has(
+    cache: Cache, make: Maker, entry: Entry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filelock.FileLock, "acquire", None)
+    assert Cache(cache.folder).get_or_make("engine", KEY, make).hit
 
 
 def test_a_full_disk_everywhere_is_an_error(cache: Cache) -> None:
