@@ -17,11 +17,11 @@ import pytest
 from harness import errors, selection, xfails
 from harness.heartbeat import Heartbeat
 from harness.options import FLAGS, Options
-from harness.report.collect import Collector, Phase
+from harness.report.collect import Collector, Phase, rank
 from harness.run import Run
 from harness.selection import Case
 
-pytest_plugins = ("harness.fixtures.session", "harness.fixtures.cases")
+pytest_plugins = ("harness.fixtures.session", "harness.fixtures.cases", "harness.fixtures.metamorphic")
 
 RUN = pytest.StashKey[Run]()
 BEAT = pytest.StashKey[Heartbeat]()
@@ -87,7 +87,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark expected failures; note those that match nothing; let no warning of a runtime be a failure."""
+    """Mark expected failures, note stale ones, let no warning of a runtime fail a case, engines first."""
     run = config.stash[RUN]
     if not run.concerned:
         return
@@ -97,6 +97,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.filterwarnings("default"))
         if item.nodeid in reasons:
             item.add_marker(pytest.mark.xfail(reason=reasons[item.nodeid], strict=True))
+    items.sort(key=lambda item: rank(item.nodeid) if _case_of(item) else 0)
     _note_stale(config, [item.nodeid for item in items])
 
 

@@ -147,8 +147,14 @@ class BuildSpec(Part):
     calibration_cache: str | None = None
 
 
+Property = Literal[
+    "identical-rows", "batch-rows", "permutation", "context-reuse", "static", "rebuild", "reload"
+]
+"""The metamorphic properties, by name; `metamorphic` says what each one is."""
+
+
 class PropertyException(Part):
     """A metamorphic property that does not hold for the model, and why."""
 
-    property: str
+    property: Property
     reason: Annotated[str, Field(min_length=1)]

@@ -47,6 +47,6 @@ def with_input_shapes(lowered: LoweredModel, shapes: Shapes) -> LoweredModel:
     """The lowered model with static inputs."""
     model = clone(lowered.model)
     for value in model.graph.inputs:
-        if value.name in shapes:
-            value.shape = ir.Shape(shapes[value.name])
+        if (wanted := shapes.get(value.name or "")) is not None:
+            value.shape = ir.Shape(wanted)
     return replace(lowered, model=model)
