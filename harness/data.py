@@ -47,11 +47,11 @@ def data_error(spec: ModelSpec, key: str, value: object, rule: str) -> DataError
 def numpy_dtype(name: str) -> np.dtype[Any]:
     """The dtype called `name`, bfloat16 included."""
     if name == "bfloat16":
-        from ml_dtypes import bfloat16
+        import ml_dtypes
 
-        return np.dtype[Any](bfloat16)
-    found: np.dtype[Any] = np.dtype(name)
-    return found
+        found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return found
+    return np.dtype(name)
 
 
 def _from_npy(spec: ModelSpec, key: str, name: str) -> NDArray[Any]:

