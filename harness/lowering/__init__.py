@@ -21,18 +21,10 @@ __all__ = [
     "candidates",
     "emulate",
     "lower",
-    "normalise",
     "quantizable",
 ]
 
 _BF16_OPSET = 22
-
-
-def normalise(model: ir.Model) -> ir.Model:
-    """`model` in the form that lowering starts from, the FP32 reference; see `harness.lowering.normalise`."""
-    from harness.lowering.normalise import normalise as run
-
-    return run(model)
 
 
 def lower(normalised: ir.Model, plan: PrecisionPlan, ranges: Ranges | None = None) -> LoweredModel:

@@ -107,13 +107,14 @@ class Int8Pass(Pass):
         """See the module's rules.  Raises LoweringError where a range is missing."""
         if is_quantized(model):
             return LoweringSummary(quantized=tuple(_quantized(model)))
+        kept = reasons(model, self._plan)
         targets = {target.node for target in quantizable(model, self._plan)}
         pairs = _Pairs(model, self._ranges, fp16_scales=self._fp16_scales)
         for node in [node for node in model.graph if node.name in targets]:
             pairs.quantize(node)
         return LoweringSummary(
             quantized=tuple(node.name or "" for node in model.graph if node.name in targets),
-            kept=reasons(model, self._plan),
+            kept=kept,
         )
 
 

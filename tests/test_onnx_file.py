@@ -1,0 +1,251 @@
+"""Reading ONNX files safely, writing them atomically, cloning and hashing models."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from onnx import TensorProto, helper
+
+from harness import onnx_file
+from harness.errors import ModelError
+from tests.helpers_lowering import node_names, proto, raw, run, tensor_names
+
+TEXT = "g (float[2,4] x) => (float[2,4] y) { [a] h = MatMul(x, w) [b] y = Relu(h) }"
+W = np.arange(16, dtype=np.float32).reshape(4, 4)
+X = {"x": np.ones((2, 4), np.float32)}
+
+
+def save(folder: Path, text: str = TEXT, **changes) -> Path:
+    built = proto(text, changes.pop("opset", 19))
+    built.graph.initializer.append(onnx.numpy_helper.from_array(W, "w"))
+    path = folder / "m.onnx"
+    path.write_bytes(built.SerializeToString())
+    return path
+
+
+def save_external(folder: Path, location: str = "w.bin", **entries: str) -> Path:
+    built = proto(TEXT)
+    tensor = built.graph.initializer.add(name="w", data_type=1, dims=[4, 4], data_location=TensorProto.EXTERNAL)
+    for key, value in {"location": location, **entries}.items():
+        tensor.external_data.add(key=key, value=value)
+    path = folder / "m.onnx"
+    path.write_bytes(built.SerializeToString())
+    return path
+
+
+def refused(path: Path, pattern: str) -> None:
+    with pytest.raises(ModelError, match=pattern) as caught:
+        onnx_file.read(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    model = onnx_file.read(save(tmp_path))
+    onnx_file.write(model, tmp_path / "again.onnx")
+    again = onnx_file.read(tmp_path / "again.onnx")
+    np.testing.assert_array_equal(run(again, X)["y"], run(model, X)["y"])
+    assert onnx_file.digest(again) == onnx_file.digest(model)
+    assert sorted(os.listdir(tmp_path)) == ["again.onnx", "m.onnx"]
+
+
+def test_large_weights_go_beside_the_model(tmp_path: Path) -> None:
+    big = np.arange(1024, dtype=np.float32).reshape(32, 32)
+    model = raw("g (float[2,32] x) => (float[2,32] y) { y = MatMul(x, w) }", w=big)
+    onnx_file.write(model, tmp_path / "m.onnx", external_bytes=1000)
+    assert (tmp_path / "m.onnx.data").stat().st_size == big.nbytes
+    again = onnx_file.read(tmp_path / "m.onnx")
+    assert isinstance(again.graph.initializers["w"].const_value, ir.ExternalTensor)
+    assert onnx_file.digest(again) == onnx_file.digest(model)
+    onnx_file.write(again, tmp_path / "inline.onnx")
+    (tmp_path / "m.onnx.data").unlink()
+    inline = onnx_file.read(tmp_path / "inline.onnx")
+    np.testing.assert_array_equal(inline.graph.initializers["w"].const_value.numpy(), big)
+
+
+def test_a_model_may_be_written_over_its_own_external_data(tmp_path: Path) -> None:
+    big = np.arange(1024, dtype=np.float32)
+    model = raw("g (float[1024] x) => (float[1024] y) { y = Add(x, w) }", w=big)
+    for _ in range(2):
+        onnx_file.write(model, tmp_path / "m.onnx", external_bytes=1000)
+        model = onnx_file.read(tmp_path / "m.onnx")
+    np.testing.assert_array_equal(model.graph.initializers["w"].const_value.numpy(), big)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = save(tmp_path)
+    before = path.read_bytes()
+
+    def fail() -> ir.TensorProtocol:
+        raise OSError("disk is gone")
+
+    model = onnx_file.read(path)
+    model.graph.initializers["w"].const_value = ir.LazyTensor(fail, ir.DataType.FLOAT, ir.Shape([4, 4]))
+    with pytest.raises(Exception, match=r".*"):
+        onnx_file.write(model, path)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["m.onnx"]
+
+
+@pytest.mark.parametrize("content", [b"", b"hello, this is text", b"\x08\x09", b"\x00" * 100])
+def test_not_onnx(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(content)
+    refused(path, "not an ONNX model, or truncated")
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
+def test_truncated(tmp_path: Path, share: float) -> None:
+    path = save(tmp_path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    refused(path, "truncated")
+
+
+def test_missing_and_folder(tmp_path: Path) -> None:
+    refused(tmp_path / "none.onnx", "cannot be read: No such file")
+    refused(tmp_path, "cannot be read: Is a directory")
+
+
+@pytest.mark.parametrize("opset", [6, 27, 99])
+def test_unsupported_opset(tmp_path: Path, opset: int) -> None:
+    refused(save(tmp_path, opset=opset), f"opset {opset} is not supported: must be 7 to 26")
+
+
+def test_weights_that_are_too_short(tmp_path: Path) -> None:
+    built = proto(TEXT)
+    built.graph.initializer.add(name="w", data_type=1, dims=[4, 4], raw_data=b"1234")
+    path = tmp_path / "m.onnx"
+    path.write_bytes(built.SerializeToString())
+    refused(path, "tensor 'w' has 4 bytes, its shape needs 64")
+
+
+@pytest.mark.parametrize("location", ["../w.bin", "a/../../w.bin", "/etc/passwd", "", "link.bin", "folder/w.bin"])
+def test_external_data_that_leaves_the_folder(tmp_path: Path, location: str) -> None:
+    (tmp_path / "w.bin").write_bytes(W.tobytes())
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "link.bin").symlink_to(tmp_path / "w.bin")
+    (folder / "folder").symlink_to(tmp_path)
+    refused(save_external(folder, location), "leaves the model's folder")
+
+
+def test_external_data_that_is_missing_short_or_linked(tmp_path: Path) -> None:
+    path = save_external(tmp_path)
+    refused(path, "external data of 'w': file 'w.bin' is missing")
+    (tmp_path / "w.bin").write_bytes(W.tobytes()[:-1])
+    refused(path, "'w.bin' is truncated: needs 64 bytes")
+    (tmp_path / "w.bin").write_bytes(W.tobytes())
+    refused(save_external(tmp_path, length="10"), "length 10 is less than the 64 bytes")
+    refused(save_external(tmp_path, offset="8"), "is truncated: needs 72 bytes")
+    refused(save_external(tmp_path, offset="-8"), "offset '-8' is not a number")
+    os.link(tmp_path / "w.bin", tmp_path / "second")
+    refused(save_external(tmp_path), "hard link")
+
+
+def test_external_data_in_the_folder_is_mapped(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "w.bin").write_bytes(b"12345678" + W.tobytes())
+    model = onnx_file.read(save_external(tmp_path, "data/w.bin", offset="8", length="64"))
+    np.testing.assert_array_equal(run(model, X)["y"], X["x"] @ W)
+
+
+def test_external_data_of_constants(tmp_path: Path) -> None:
+    built = proto("g (float[4,4] x) => (float[4,4] y) { c = Constant <value = float[1] {1}> () y = Add(x, c) }")
+    tensor = built.graph.node[0].attribute[0].t
+    tensor.CopyFrom(TensorProto(name="c", data_type=1, dims=[4, 4], data_location=TensorProto.EXTERNAL))
+    tensor.external_data.add(key="location", value="w.bin")
+    path = tmp_path / "m.onnx"
+    path.write_bytes(built.SerializeToString())
+    refused(path, "external data of 'c': file 'w.bin' is missing")
+    (tmp_path / "w.bin").write_bytes(W.tobytes())
+    model = onnx_file.read(path)
+    np.testing.assert_array_equal(run(model, {"x": W})["y"], W + W)
+
+
+def test_sparse_initializers_are_refused(tmp_path: Path) -> None:
+    built = proto(TEXT)
+    values = helper.make_tensor("w", TensorProto.FLOAT, [1], [1.0])
+    indices = helper.make_tensor("i", TensorProto.INT64, [1], [3])
+    built.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [4, 4]))
+    path = tmp_path / "m.onnx"
+    path.write_bytes(built.SerializeToString())
+    refused(path, "sparse initializer 'w'")
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("y = Add(x, nowhere)", "uses 'nowhere' before it is made"),
+        ("a = Add(x, b) b = Add(x, a) y = Add(a, b)", "cycle"),
+        ("y0 = Add(x, x)", "output 'y' is never made"),
+        ("y = Add(x, x) y = Neg(x)", "redeclared"),
+    ],
+)
+def test_broken_graphs(tmp_path: Path, body: str, message: str) -> None:
+    refused(save(tmp_path, f"g (float[4,4] x) => (float[4,4] y) {{ {body} }}"), message)
+
+
+def test_nodes_out_of_order_are_sorted(tmp_path: Path) -> None:
+    text = "g (float[2,4] x) => (float[2,4] y) { [b] y = Relu(h) [a] h = MatMul(x, w) }"
+    assert node_names(onnx_file.read(save(tmp_path, text))) == ["a", "b"]
+
+
+def test_graphs_nested_too_deep(tmp_path: Path) -> None:
+    inner = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [], [_output("y")])
+    for depth in range(26):
+        node = helper.make_node("If", ["c"], [f"y{depth}"], then_branch=inner, else_branch=inner)
+        inner = helper.make_graph([node], "g", [], [_output(f"y{depth}")]) if depth < 4 else _wrap(node, inner)
+    path = tmp_path / "m.onnx"
+    ends = [helper.make_tensor_value_info("x", 1, [1]), helper.make_tensor_value_info("c", 9, [])]
+    graph = helper.make_graph(list(inner.node), "g", ends, list(inner.output))
+    path.write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)]).SerializeToString())
+    refused(path, "nested deeper than 24|not an ONNX model")
+
+
+def _output(name: str) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, 1, [1])
+
+
+def _wrap(node: onnx.NodeProto, inner: onnx.GraphProto) -> onnx.GraphProto:
+    del node.attribute[1:]
+    other = helper.make_graph([helper.make_node("Identity", ["x"], ["z"])], "g", [], [_output("z")])
+    node.attribute.append(helper.make_attribute("else_branch", other))
+    return helper.make_graph([node], "g", [], [_output(node.output[0])])
+
+
+def test_names_that_are_not_utf8_are_escaped(tmp_path: Path) -> None:
+    path = save(tmp_path, TEXT.replace("h", "QQ"))
+    path.write_bytes(path.read_bytes().replace(b"QQ", b"\xff\xfe"))
+    model = onnx_file.read(path)
+    assert "\\xff\\xfe" in tensor_names(model)
+    assert run(model, X)["y"].shape == (2, 4)
+
+
+def test_nodes_without_a_name_are_named_after_their_output(tmp_path: Path) -> None:
+    path = save(tmp_path, TEXT.replace("[a]", "").replace("[b]", ""))
+    assert node_names(onnx_file.read(path)) == ["MatMul_h", "Relu_y"]
+
+
+def test_clone_shares_weights_and_nothing_else(tmp_path: Path) -> None:
+    model = onnx_file.read(save(tmp_path))
+    copy = onnx_file.clone(model)
+    assert copy.graph.initializers["w"].const_value is model.graph.initializers["w"].const_value
+    copy.graph.node("a").name = "changed"
+    assert node_names(model) == ["a", "b"]
+
+
+def test_digest_sees_every_change(tmp_path: Path) -> None:
+    model = onnx_file.read(save(tmp_path))
+    found = {onnx_file.digest(model)}
+    assert found == {onnx_file.digest(onnx_file.clone(model))}
+    other = W.copy()
+    other[3, 3] += 1
+    for changed in (raw(TEXT, w=other), raw(TEXT.replace("Relu", "Abs"), w=W), raw(TEXT, w=W.T)):
+        found.add(onnx_file.digest(changed))
+    assert len(found) == 4
