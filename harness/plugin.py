@@ -97,7 +97,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.filterwarnings("default"))
         if item.nodeid in reasons:
             item.add_marker(pytest.mark.xfail(reason=reasons[item.nodeid], strict=True))
-    items.sort(key=lambda item: rank(item.nodeid) if _case_of(item) else 0)
+    items.sort(key=lambda item: rank(item.nodeid))
     _note_stale(config, [item.nodeid for item in items])
 
 

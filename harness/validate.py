@@ -92,7 +92,7 @@ def feeds_needed(feeds: Feeds, shapes: Mapping[str, Shape]) -> int:
 
 
 def explain(label: str, answers: Sequence[Answer], reproduce: str) -> str:
-    """One text for all shapes that fail: the first in full, a line for each other; advice and command last."""
+    """One text for all shapes that fail: the first in full, the others in a line each, advice, command."""
     failed = [answer for answer in answers if answer.triage.verdict != "pass"]
     advice = dict.fromkeys(answer.triage.advice for answer in failed if answer.triage.advice)
     first = failed[0]

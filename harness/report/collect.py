@@ -130,6 +130,12 @@ def untold(
     ]  # fmt: skip
 
 
+def rank(nodeid: str) -> int:
+    """The place of a test in its case: engines before outputs, outputs before what relies on them."""
+    kinds, case = get_args(Kind), parse_nodeid(nodeid)
+    return kinds.index(case[0]) if case else len(kinds)
+
+
 def parse_nodeid(nodeid: str) -> tuple[Kind, str, str] | None:
     """Kind, model and precision of `suites/test_outputs.py::test_outputs[mnist_cnn-fp16]`; else None."""
     found = re.fullmatch(r"(?:.*/)?test_([^/:]+)\.py::[^\[]*\[(.+)-([^-\]]+)\]", nodeid, re.DOTALL)

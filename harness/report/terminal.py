@@ -19,7 +19,8 @@ def table(rows: Iterable[Row]) -> list[str]:
 def cells(row: Row) -> Sequence[str]:
     """The words of one row, in the order of HEAD."""
     build = "cached" if row.cached else seconds(row.build_s)
-    verdict = f"{row.verdict} ({row.warnings} warnings)" if row.warnings else row.verdict
+    noun = "warning" if row.warnings == 1 else "warnings"
+    verdict = f"{row.verdict}, {row.warnings} {noun}" if row.warnings else row.verdict
     drop = "" if row.drop is None else f"{row.drop:+.4f}"
     name = one_line(row.model)
     return (name, row.precision, verdict, sci(row.mre), sci(row.limit), drop, build, seconds(row.p50_s))
