@@ -262,8 +262,9 @@ def test_a_read_only_file_system_falls_to_a_temporary_folder(
     assert cache.get_or_make("engine", KEY, make).reason == "not kept: [Errno 30] Read-only file system"
 
 
+@pytest.mark.usefixtures("entry")
 def test_a_read_only_cache_still_gives_what_it_has(
-    cache: Cache, make: Maker, entry: Entry, monkeypatch: pytest.MonkeyPatch
+    cache: Cache, make: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(filelock.FileLock, "acquire", None)
     assert Cache(cache.folder).get_or_make("engine", KEY, make).hit

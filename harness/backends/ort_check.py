@@ -47,7 +47,7 @@ def _round_trip(
 
 def _probe(dtype: ir.DataType) -> ir.Model:
     """x -> Cast -> Cast -> direct, and -> Neg -> Cast -> Cast -> Neg -> between."""
-    x = ir.Input("x", ir.Shape([2]), ir.TensorType(ir.DataType.FLOAT))
+    x = ir.val("x", ir.DataType.FLOAT, [2])
     nodes, direct = _there_and_back(x, dtype, "direct")
     negated = ir.node("Neg", [x])
     more, rounded = _there_and_back(negated.outputs[0], dtype, "rounded")
