@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
@@ -36,7 +37,8 @@ ERRORS_ONLY = 3
 class SessionSettings:
     """How a session runs: provider and its options, graph optimisation, threads (0: ONNX Runtime decides).
 
-    `level`: "none", "basic" or "all".
+    `level`: "none", "basic" or "all".  `spin`: whether its threads wait busily between runs, which costs
+    whatever computes there.
     """
 
     provider: str = CPU
@@ -44,6 +46,7 @@ class SessionSettings:
     level: str = "none"
     intra_op_threads: int = 0
     inter_op_threads: int = 0
+    spin: bool = True
 
     def options(self) -> Any:
         """The `SessionOptions`: deterministic; of ONNX Runtime's own log only errors."""
@@ -53,6 +56,8 @@ class SessionSettings:
         options.inter_op_num_threads = self.inter_op_threads
         options.use_deterministic_compute = True
         options.log_severity_level = ERRORS_ONLY
+        if not self.spin:
+            options.add_session_config_entry("session.force_spinning_stop", "1")
         return options
 
     def providers(self) -> list[Any]:
@@ -109,7 +114,8 @@ class OrtEngine:
         return dict(zip(self._names, values, strict=True))
 
     def _run_plain(self, feeds: Tensors) -> list[Any]:
-        found: list[Any] = self._session.run(self._names, dict(feeds))
+        arrays = {name: np.asarray(array) for name, array in feeds.items()}  # NumPy's scalars are no arrays.
+        found: list[Any] = self._session.run(self._names, arrays)
         return found
 
     def _run_values(self, feeds: Tensors) -> list[Any]:

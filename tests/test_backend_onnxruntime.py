@@ -1,0 +1,394 @@
+"""ONNX Runtime does what it is asked or says that it does not: providers, rounding, faces, precisions."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import onnx_ir as ir
+import pytest
+from onnxruntime.capi import onnxruntime_pybind11_state as native
+
+from harness import lowering, onnx_file
+from harness.backends import onnxruntime as backend_module
+from harness.backends import ort_audit, ort_check, ort_provider, ort_session
+from harness.backends.base import BuildRequest
+from harness.backends.onnxruntime import (
+    OnnxRuntimeBackend,
+    SessionSettings,
+    open_model,
+    run_model,
+    self_test,
+)
+from harness.errors import BackendUnavailableError, BuildError, NotHonouredError, RunError
+from harness.lowering import LoweredModel
+from harness.precision import Precision, PrecisionPlan
+from harness.spec import BuildSpec, Profile
+from tests.helpers_lowering import model, raw
+
+CUDA = "CUDAExecutionProvider"
+RNG = np.random.default_rng(0)
+MLP = """
+mlp (float[N,8] x) => (float[N,4] y) {
+  [fc1] a = MatMul(x, w1)
+  [act] b = Relu(a)
+  [fc2] y = MatMul(b, w2)
+}
+"""
+WEIGHTS = {
+    "w1": RNG.normal(size=(8, 16)).astype(np.float32),
+    "w2": RNG.normal(size=(16, 4)).astype(np.float32),
+}
+FEEDS = {"x": RNG.normal(size=(3, 8)).astype(np.float32)}
+EXPECTED = np.maximum(FEEDS["x"].astype(np.float64) @ WEIGHTS["w1"], 0) @ WEIGHTS["w2"]
+PROFILES = (Profile.model_validate({"shapes": {"x": {"min": [1, 8], "opt": [2, 8], "max": [4, 8]}}}),)
+IN_PROCESS = OnnxRuntimeBackend(isolate=False)
+
+
+@pytest.fixture(scope="module")
+def mlp() -> ir.Model:
+    return model(MLP, **WEIGHTS)
+
+
+def request_of(mlp: ir.Model, precision: Precision, **options: Any) -> BuildRequest:
+    ranges = {"x": 3.0, "b": 10.0} if precision.quantized else None
+    lowered = lowering.lower(mlp, PrecisionPlan(precision), ranges)
+    return BuildRequest("mlp", lowered, PROFILES, BuildSpec.model_validate(options))
+
+
+def relative(actual: Any, expected: Any = EXPECTED) -> float:
+    return float(np.abs(actual.astype(np.float64) - expected).sum() / np.abs(expected).sum())
+
+
+class TestOpenModel:
+    def test_outputs_by_name(self, mlp: ir.Model) -> None:
+        assert relative(run_model(mlp, FEEDS)["y"]) < 1e-6
+
+    def test_only_the_named_tensors_intermediate_or_not(self, mlp: ir.Model) -> None:
+        found = run_model(mlp, FEEDS, ["b", "x", "w2", "a"])
+        assert list(found) == ["b", "x", "w2", "a"]
+        np.testing.assert_array_equal(found["b"], np.maximum(found["a"], 0))
+        np.testing.assert_array_equal(found["x"], FEEDS["x"])
+        np.testing.assert_array_equal(found["w2"], WEIGHTS["w2"])
+
+    def test_the_model_is_left_as_it_was(self, mlp: ir.Model) -> None:
+        run_model(mlp, FEEDS, ["a"])
+        assert [value.name for value in mlp.graph.outputs] == ["y"]
+
+    def test_an_unknown_tensor_is_an_error(self, mlp: ir.Model) -> None:
+        with pytest.raises(RunError, match=r"no tensor named 'nope' in the main graph"):
+            open_model(mlp, ["a", "nope"])
+
+    def test_bfloat16_inputs_and_outputs(self) -> None:
+        cast = raw(
+            "g (bfloat16[N] x) => (bfloat16[N] y) { a = Cast<to = 1>(x) b = Neg(a) y = Cast<to = 16>(b) }"
+        )
+        feeds = {"x": np.array([1.5, -2.0], ml_dtypes.bfloat16)}
+        found = run_model(cast, feeds)["y"]
+        assert found.dtype == ml_dtypes.bfloat16
+        assert found.tolist() == [-1.5, 2.0]
+
+    def test_scalars_and_strings(self) -> None:
+        g = raw("g (float x, string[N] s) => (float y, string[N] t) { y = Neg(x) t = Identity(s) }")
+        found = run_model(g, {"x": np.float32(2).reshape(()), "s": np.array(["a", "bc"], object)})
+        assert found["y"].shape == ()
+        assert found["t"].tolist() == ["a", "bc"]
+
+    def test_a_file_with_external_weights(self, mlp: ir.Model, tmp_path: Path) -> None:
+        onnx_file.write(mlp, tmp_path / "m.onnx", external_bytes=0)
+        assert relative(open_model(tmp_path / "m.onnx").run(FEEDS)["y"]) < 1e-6
+        assert set(open_model(tmp_path / "m.onnx", ["a"]).run(FEEDS)) == {"a"}
+
+    def test_a_model_too_large_for_memory_goes_through_a_file(
+        self, mlp: ir.Model, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("harness.backends.ort_models.IN_MEMORY_BYTES", 0)
+        assert relative(run_model(mlp, FEEDS)["y"]) < 1e-6
+
+    def test_a_graph_that_the_runtime_refuses_is_an_error(self) -> None:
+        bad = raw("g (float[N] x) => (float[N] y) { y = custom.Nope(x) }")
+        with pytest.raises(RunError, match=r"ONNX Runtime cannot open the model: .*Nope"):
+            open_model(bad)
+
+
+class TestRun:
+    @pytest.mark.parametrize(
+        ("feeds", "message"),
+        [
+            ({}, r"inputs are \['x'\], fed were \[\]"),
+            (FEEDS | {"z": FEEDS["x"]}, r"fed were \['x', 'z'\]"),
+            ({"x": FEEDS["x"].astype(np.float64)}, "input 'x' is float32, fed was float64"),
+            ({"x": FEEDS["x"][:, :7]}, "ONNX Runtime: .*dimensions"),
+        ],
+    )
+    def test_feeds_that_do_not_fit_are_errors(self, mlp: ir.Model, feeds: Any, message: str) -> None:
+        with open_model(mlp) as engine, pytest.raises(RunError, match=message):
+            engine.run(feeds)
+
+    def test_a_closed_engine_does_not_run(self, mlp: ir.Model) -> None:
+        engine = open_model(mlp)
+        engine.close()
+        engine.close()
+        with pytest.raises(RunError, match="closed"):
+            engine.run(FEEDS)
+
+    def test_tensor_infos(self, mlp: ir.Model) -> None:
+        with open_model(mlp) as engine:
+            (info,) = engine.inputs
+        assert (info.name, info.dtype, info.shape) == ("x", "float32", (None, 8))
+
+    def test_runs_are_bit_equal(self, mlp: ir.Model) -> None:
+        with open_model(mlp, optimised=True) as engine:
+            np.testing.assert_array_equal(engine.run(FEEDS)["y"], engine.run(FEEDS)["y"])
+
+
+class TestSelfTest:
+    def test_this_runtime_keeps_casts(self) -> None:
+        self_test()
+
+    @pytest.mark.parametrize("kept", ["direct", "between"])
+    def test_a_runtime_that_removes_casts_is_refused_with_its_version(
+        self, monkeypatch: pytest.MonkeyPatch, kept: str
+    ) -> None:
+        def removes(_: ir.Model, feeds: Any, **__: Any) -> Any:
+            rounded = np.full(2, np.inf, np.float32)
+            return {name: rounded if name == kept else feeds["x"] for name in ("direct", "between")}
+
+        monkeypatch.setattr(ort_check, "run_model", removes)
+        with pytest.raises(BackendUnavailableError, match=r"ONNX Runtime \d+\.\d+\.\d+ removes Casts"):
+            ort_check.self_test.__wrapped__()
+
+
+class TestProvider:
+    def test_an_unknown_provider_is_an_error_that_lists_what_there_is(self, mlp: ir.Model) -> None:
+        with pytest.raises(NotHonouredError, match=r"no NopeProvider; it has .*CPUExecutionProvider"):
+            open_model(mlp, settings=SessionSettings("NopeProvider"))
+
+    def test_a_silent_fallback_is_an_error(self, mlp: ir.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The session itself falls back: nothing before it noticed that the provider cannot work."""
+
+        class FallenBack:
+            def __init__(self, *_: object, **__: object) -> None: ...
+
+            def get_providers(self) -> list[str]:
+                return ["CPUExecutionProvider"]
+
+        monkeypatch.setattr(ort_session.ort, "InferenceSession", FallenBack)
+        monkeypatch.setattr("harness.backends.ort_models.require_provider", lambda _: None)
+        with pytest.raises(NotHonouredError, match=f"asked for {CUDA}, ONNX Runtime fell back to CPUExec"):
+            open_model(mlp, settings=SessionSettings(CUDA))
+
+    def test_a_library_that_does_not_load_is_named(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "capi").mkdir()
+        for name in ("libonnxruntime_providers_shared.so", "libonnxruntime_providers_cuda.so"):
+            (tmp_path / "capi" / name).write_bytes(b"not a library")
+        monkeypatch.setattr(ort_provider.ort, "__file__", str(tmp_path / "__init__.py"))
+        monkeypatch.setattr(ort_provider.ort, "get_available_providers", lambda: [CUDA])
+        monkeypatch.setattr(ort_provider, "missing_library", ort_provider.missing_library.__wrapped__)
+        backend = OnnxRuntimeBackend(CUDA)
+        assert "libonnxruntime_providers_shared.so" in str(backend.can_run())
+        with pytest.raises(BackendUnavailableError, match=f"{CUDA} cannot be loaded here: .*shared"):
+            backend.info()
+
+    def test_cpu_nodes_under_a_gpu_name_are_a_problem(self, mlp: ir.Model) -> None:
+        lowered = LoweredModel(mlp, PrecisionPlan(Precision.FP32), lowering.LoweringSummary())
+        found = ort_audit.audit(lowered, CUDA, {"nodes_by_provider": {"CPUExecutionProvider": 3}})
+        assert found.problems == (f"{CUDA} was asked, all 3 nodes run on CPUExecutionProvider",)
+
+
+class TestRefusal:
+    @pytest.mark.parametrize("precision", [p for p in Precision if p is not Precision.TF32])
+    def test_the_cpu_takes_every_precision_but_tf32(self, precision: Precision) -> None:
+        assert OnnxRuntimeBackend().refusal(precision, BuildSpec()) is None
+
+    def test_tf32_is_refused_on_the_cpu(self) -> None:
+        assert OnnxRuntimeBackend().refusal(Precision.TF32, BuildSpec()) == "the CPU provider has no TF32"
+        assert OnnxRuntimeBackend().refusal(Precision.FP32, BuildSpec(tf32=True)) is not None
+        assert OnnxRuntimeBackend(CUDA).refusal(Precision.TF32, BuildSpec()) is None
+
+    @pytest.mark.parametrize(
+        "option",
+        [
+            {"workspace_bytes": 1},
+            {"optimization_level": 3},
+            {"typing": "weak"},
+            {"plugins": ["x.so"]},
+            {"dla_core": 0},
+            {"hardware_compatibility": "ampere_plus"},
+        ],
+    )
+    def test_options_of_tensorrt_are_refused_by_name(
+        self, mlp: ir.Model, tmp_path: Path, option: Any
+    ) -> None:
+        with pytest.raises(NotHonouredError, match=rf"mlp\[fp32\]: build\.{next(iter(option))} is an option"):
+            IN_PROCESS.build(request_of(mlp, Precision.FP32, **option), tmp_path)
+
+
+class TestFaces:
+    @pytest.mark.parametrize(
+        ("precision", "low", "high"),
+        [("fp32", 0, 1e-6), ("fp16", 1e-5, 2e-3), ("bf16", 1e-4, 1e-2), ("int8", 1e-4, 5e-2)],
+    )
+    def test_the_verified_face_has_the_error_of_its_precision(
+        self, mlp: ir.Model, tmp_path: Path, precision: str, low: float, high: float
+    ) -> None:
+        IN_PROCESS.build(request_of(mlp, Precision(precision)), tmp_path)
+        with IN_PROCESS.load(tmp_path) as engine:
+            assert low <= relative(engine.run(FEEDS)["y"]) <= high
+
+    def test_fp16_overflow_is_real_on_the_verified_face_and_hidden_on_the_deployed(
+        self, tmp_path: Path
+    ) -> None:
+        """Between nodes, for ONNX Runtime keeps FP32 there whatever the graph says."""
+        squares = model("g (float[N] x) => (float[N] y) { [sq] a = Mul(x, x) [rt] y = Sqrt(a) }")
+        lowered = lowering.lower(squares, PrecisionPlan(Precision.FP16))
+        profiles = (Profile.model_validate({"shapes": {"x": [1]}}),)
+        IN_PROCESS.build(BuildRequest("squares", lowered, profiles, BuildSpec()), tmp_path)
+        feeds = {"x": np.array([300.0], np.float32)}
+        with IN_PROCESS.load(tmp_path) as verified, IN_PROCESS.load(tmp_path, "deployed") as deployed:
+            assert np.isinf(verified.run(feeds)["y"])
+            np.testing.assert_allclose(deployed.run(feeds)["y"], 300, rtol=1e-3)
+
+    @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int8+fp16"])
+    def test_the_deployed_face_computes_the_model(
+        self, mlp: ir.Model, tmp_path: Path, precision: str
+    ) -> None:
+        IN_PROCESS.build(request_of(mlp, Precision(precision)), tmp_path)
+        with IN_PROCESS.load(tmp_path, "deployed") as engine:
+            assert relative(engine.run(FEEDS)["y"]) < 5e-2
+
+    def test_fp32_has_one_face(self, mlp: ir.Model, tmp_path: Path) -> None:
+        IN_PROCESS.build(request_of(mlp, Precision.FP32), tmp_path)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["engine.json", "model.onnx"]
+
+    def test_a_deployed_face_that_cannot_open_is_told_and_is_an_error_to_load(
+        self, mlp: ir.Model, tmp_path: Path
+    ) -> None:
+        found = IN_PROCESS.build(request_of(mlp, Precision.BF16), tmp_path)
+        assert "NOT_IMPLEMENTED" in found.details["deployed"]["unavailable"]
+        assert found.messages[0].startswith("deployed face does not open")
+        with pytest.raises(RunError, match="cannot open the model"):
+            IN_PROCESS.load(tmp_path, "deployed")
+
+    @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+    def test_instrumented_gives_the_outputs_and_the_tensors(
+        self, mlp: ir.Model, tmp_path: Path, precision: str
+    ) -> None:
+        IN_PROCESS.build(request_of(mlp, Precision(precision)), tmp_path)
+        with IN_PROCESS.load_instrumented(tmp_path, ["b", "y", "a"]) as engine:
+            found = engine.run(FEEDS)
+        assert list(found) == ["y", "b", "a"]
+        assert relative(found["y"]) < 5e-2
+
+    def test_a_folder_without_an_engine_is_an_error(self, tmp_path: Path) -> None:
+        with pytest.raises(RunError, match="no engine of the ONNX Runtime backend"):
+            IN_PROCESS.load(tmp_path)
+
+    def test_tf32_is_off_unless_asked(self) -> None:
+        backend = OnnxRuntimeBackend(CUDA)
+        assert backend._tf32(False) == {"use_tf32": "0"}
+        assert backend._tf32(True) == {"use_tf32": "1"}
+
+
+class TestBuild:
+    def test_a_build_is_tried_in_a_child(self, mlp: ir.Model, tmp_path: Path) -> None:
+        found = OnnxRuntimeBackend().build(request_of(mlp, Precision.FP16), tmp_path)
+        assert found.problems == ()
+        assert found.details["deployed"]["nodes_by_provider"]["CPUExecutionProvider"] >= 3
+
+    def test_a_crash_in_the_trial_is_a_build_error_that_names_the_signal(
+        self, mlp: ir.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(backend_module, "try_faces", crash)
+        with pytest.raises(BuildError, match=r"mlp\[fp32\]: a trial run .* died of SIGABRT"):
+            OnnxRuntimeBackend().build(request_of(mlp, Precision.FP32), tmp_path)
+
+    def test_a_graph_that_does_not_open_is_a_build_error(self, tmp_path: Path) -> None:
+        bad = raw("g (float[N] x) => (float[N] y) { y = custom.Nope(x) }")
+        lowered = LoweredModel(bad, PrecisionPlan(Precision.FP32), lowering.LoweringSummary())
+        with pytest.raises(BuildError, match=r"bad\[fp32\]: ONNX Runtime cannot open the model"):
+            IN_PROCESS.build(BuildRequest("bad", lowered, PROFILES, BuildSpec()), tmp_path)
+
+    def test_a_model_that_refuses_zeros_still_builds_and_says_so(self, tmp_path: Path) -> None:
+        gather = model("g (int64[N] i) => (float[N] y) { [sub] j = Sub(i, one) [look] y = Gather(w, j) }",
+                       one=np.array(100), w=np.ones(4, np.float32))  # fmt: skip
+        lowered = LoweredModel(gather, PrecisionPlan(Precision.FP32), lowering.LoweringSummary())
+        profiles = (Profile.model_validate({"shapes": {"i": [1]}}),)
+        found = IN_PROCESS.build(BuildRequest("gather", lowered, profiles, BuildSpec()), tmp_path)
+        assert found.messages[0].startswith("verified face does not run on zeros: ONNX Runtime:")
+
+
+def crash(*_: object) -> None:
+    import os
+
+    os.abort()
+
+
+class TestAudit:
+    @pytest.mark.parametrize(
+        ("precision", "counts"),
+        [
+            ("fp32", {"fp32": 3}),
+            ("fp16", {"fp16": 3}),
+            ("bf16", {"bf16": 3}),
+            ("int8", {"int8": 2, "fp32": 1}),
+            ("int8+fp16", {"int8": 2, "fp16": 1}),
+        ],
+    )
+    def test_nodes_by_precision(self, mlp: ir.Model, tmp_path: Path, precision: str, counts: Any) -> None:
+        found = IN_PROCESS.build(request_of(mlp, Precision(precision)), tmp_path)
+        assert dict(found.nodes) == counts
+        assert found.problems == ()
+        assert ("arithmetic" in found.details) == (precision != "fp32")
+
+    def test_fp32_nodes_kept_are_named(self, mlp: ir.Model, tmp_path: Path) -> None:
+        lowered = lowering.lower(mlp, PrecisionPlan(Precision.FP16, ("act",)))
+        found = IN_PROCESS.build(BuildRequest("mlp", lowered, PROFILES, BuildSpec()), tmp_path)
+        assert found.fp32_kept == ("act",)
+        assert dict(found.nodes) == {"fp16": 2, "fp32": 1}
+
+    def test_a_node_that_is_not_what_lowering_says_is_a_problem(self, mlp: ir.Model) -> None:
+        honest = lowering.lower(mlp, PrecisionPlan(Precision.FP16))
+        lie = replace(honest, model=mlp)
+        found = ort_audit.audit(lie, "CPUExecutionProvider", {})
+        assert "node 'fc1' should be fp16, is fp32" in found.problems
+        assert "fp16 was asked, no node of 3 is fp16" in found.problems
+
+    def test_a_node_said_to_be_quantized_that_is_not_is_a_problem(self, mlp: ir.Model) -> None:
+        honest = lowering.lower(mlp, PrecisionPlan(Precision.INT8), {"x": 1.0, "b": 1.0})
+        found = ort_audit.audit(replace(honest, model=mlp), "CPUExecutionProvider", {})
+        assert "node 'fc1' should be int8, is fp32" in found.problems
+
+
+def test_info_says_version_provider_device_and_threads() -> None:
+    info = OnnxRuntimeBackend(intra_op_threads=2).info()
+    assert (info.backend, info.provider) == ("onnxruntime", "CPUExecutionProvider")
+    assert info.version[0].isdigit()
+    assert info.device
+    assert info.details["intra_op_threads"] == "2"
+    assert info.details["inter_op_threads"] == "default"
+
+
+def test_threads_reach_the_session(mlp: ir.Model, tmp_path: Path) -> None:
+    backend = OnnxRuntimeBackend(intra_op_threads=1, inter_op_threads=1, isolate=False)
+    backend.build(request_of(mlp, Precision.FP32), tmp_path)
+    with backend.load(tmp_path) as engine:
+        assert engine.session.get_session_options().intra_op_num_threads == 1
+
+
+def test_every_error_of_the_runtime_is_translated() -> None:
+    assert native.Fail in ort_session.ORT_ERRORS
+    assert native.InvalidArgument in ort_session.ORT_ERRORS
+    assert KeyboardInterrupt not in ort_session.ORT_ERRORS
+
+
+def test_the_record_of_an_engine_is_plain_json(mlp: ir.Model, tmp_path: Path) -> None:
+    IN_PROCESS.build(request_of(mlp, Precision.FP16), tmp_path)
+    record = json.loads((tmp_path / "engine.json").read_text())
+    assert record["faces"] == {"verified": ["emulation.onnx", "basic"], "deployed": ["model.onnx", "all"]}
