@@ -22,6 +22,7 @@ from harness.backends.tensorrt_build import BuildTask, Built, build, build_by_na
 from harness.backends.tensorrt_record import ONNX, PLAN, Origin, read_origin, read_task, write_record
 from harness.backends.tensorrt_run import TensorRTEngine
 from harness.backends.trt_bindings import Bindings, load_bindings
+from harness.backends.trt_fence import fence
 from harness.backends.trt_progress import Progress
 from harness.errors import BackendError, BuildError, NotHonouredError, RunError
 from harness.isolation import isolated
@@ -83,7 +84,7 @@ class TensorRTBackend:
             raise NotHonouredError(f"{what}: {why}")
         if reasons := refusals(lowered, request.options):
             raise BuildError(f"{what}: {self.bindings}: {'; '.join(reasons)}")
-        onnx_file.write(lowered.model, folder / ONNX)
+        onnx_file.write(fence(lowered.model), folder / ONNX)
         task = BuildTask(
             lowered.plan.precision, request.profiles, request.options, kept_by_plan(lowered), request.base
         )

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from harness.backends.base import Audit
 from harness.backends.tensorrt_build import Built
-from harness.backends.tensorrt_layers import EngineLayer, count_precisions, layer_of_node
+from harness.backends.tensorrt_layers import NARROW, EngineLayer, count_precisions, layer_of_node
 from harness.backends.tensorrt_network import NetworkLayer
 from harness.precision import Precision
 
 NAMES = {"FLOAT": "FP32", "HALF": "FP16"}
+PRODUCTS = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
 NARROWER = {"FP16", "BF16", "INT8", "FP8", "INT4", "FP4"}
 NEEDS: Mapping[Precision, tuple[str, ...]] = {
     Precision.FP16: ("FP16",),
@@ -29,7 +30,7 @@ def audit(built: Built, precision: Precision, kept: Sequence[str], outputs: Sequ
         *_missing_outputs(built, outputs),
         *missing_precisions(built, precision),
         *narrowed(built.network, kept),
-        *narrowed_layers(built.engine, kept),
+        *narrowed_layers(built.engine, built.network, kept),
     )
     return Audit(
         requested=precision,
@@ -63,11 +64,15 @@ def _missing_outputs(built: Built, outputs: Sequence[str]) -> Iterator[str]:
 
 
 def missing_precisions(built: Built, precision: Precision) -> Iterator[str]:
-    """A problem for each type that the precision is named after and that nothing in the build has."""
-    found = set(_engine_types(built.engine)) or _types(built.network)
+    """A problem for each type that the precision is named after and that nothing in the build has.
+
+    A 16-bit type may live inside fused layers alone, so the network counts too; INT8 must be in the engine.
+    """
+    network, engine = _types(built.network), set(_engine_types(built.engine))
     for needed in NEEDS.get(precision, ()):
+        found = engine if engine and needed in NARROW else network | engine
         if needed not in found:
-            yield f"asked for {precision}, but no layer has {needed} (found: {', '.join(sorted(found))})"
+            yield f"asked for {precision}, but no layer has {needed} (found: {_join(found)})"
 
 
 def narrowed(layers: Iterable[NetworkLayer], kept: Sequence[str]) -> Iterator[str]:
@@ -79,13 +84,27 @@ def narrowed(layers: Iterable[NetworkLayer], kept: Sequence[str]) -> Iterator[st
             yield f"node {layer.node!r} stays FP32 in the plan, but layer {layer.name!r} is {_join(found)}"
 
 
-def narrowed_layers(layers: Iterable[EngineLayer], kept: Sequence[str]) -> Iterator[str]:
-    """A problem for each engine layer made of kept nodes alone in which no tensor is FP32."""
-    nodes = set(kept)
-    for layer in layers:
-        found = {tensor.dtype for tensor in (*layer.inputs, *layer.outputs)}
-        if layer.nodes and nodes.issuperset(layer.nodes) and "FP32" not in found and found & NARROWER:
-            yield f"FP32 nodes {list(layer.nodes)} run in engine layer {layer.name!r}, {_join(found)}"
+def narrowed_layers(
+    engine: Iterable[EngineLayer], network: Iterable[NetworkLayer], kept: Sequence[str]
+) -> Iterator[str]:
+    """A problem for each engine layer that computes matrix products of kept nodes in a narrower type.
+
+    Builders do that to a product that stands alone between two Casts, whatever its weights hold.  Layers
+    that hold products of other nodes besides say nothing of the kept ones.
+    """
+    products = {layer.node for layer in network if layer.type in PRODUCTS and layer.node is not None}
+    for layer in engine:
+        nodes = products.intersection(layer.nodes)
+        found = _operands(layer) if nodes and nodes.issubset(kept) else set()
+        if found and "FP32" not in found:
+            names = ", ".join(map(repr, sorted(nodes)))
+            yield f"{names}: FP32 in the plan, {_join(found)} in engine layer {layer.name!r}"
+
+
+def _operands(layer: EngineLayer) -> set[str]:
+    """Types of what a product multiplies; single factors apart."""
+    tensors = (*layer.inputs, *(constant for constant in layer.constants if constant.count != 1))
+    return {tensor.dtype for tensor in tensors} & {"FP32", *NARROWER}
 
 
 def network_precisions(layers: Iterable[NetworkLayer]) -> dict[str, int]:

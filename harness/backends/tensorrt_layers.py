@@ -8,11 +8,13 @@ detailed verbosity a layer is its name alone.
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.backends.tensorrt_network import node_of
 from harness.backends.trt_log import LAYERS
 from harness.errors import BuildError
 
@@ -37,16 +39,23 @@ NARROW = ("INT8", "FP8", "INT4", "FP4")
 
 @dataclass(frozen=True)
 class EngineTensor:
-    """A tensor of an engine layer: name, type (`FP16`, ...) and memory format in TensorRT's words."""
+    """A tensor of an engine layer: name, type (`FP16`, ...) and memory format in TensorRT's words.
+
+    `count` is the number of elements where it is known and fixed, else 0.
+    """
 
     name: str
     dtype: str
     format: str
+    count: int = 0
 
 
 @dataclass(frozen=True)
 class EngineLayer:
-    """One layer of an engine; `nodes` are the ONNX nodes that TensorRT says it came from."""
+    """One layer of an engine; `nodes` are the ONNX nodes that TensorRT says it came from.
+
+    `constants` are weights, biases and factors that are inside the layer.
+    """
 
     name: str
     type: str
@@ -54,6 +63,7 @@ class EngineLayer:
     nodes: tuple[str, ...]
     inputs: tuple[EngineTensor, ...]
     outputs: tuple[EngineTensor, ...]
+    constants: tuple[EngineTensor, ...] = ()
 
     @property
     def precision(self) -> str:
@@ -83,14 +93,28 @@ def _from_json(layer: str | Mapping[str, Any]) -> EngineLayer:
         nodes_of(str(layer.get("Metadata", ""))),
         tuple(map(_tensor_from_json, layer.get("Inputs", ()))),
         tuple(map(_tensor_from_json, layer.get("Outputs", ()))),
+        tuple(_constants_from_json(layer)),
     )
+
+
+def _constants_from_json(layer: Mapping[str, Any]) -> Iterator[EngineTensor]:
+    yield from map(_tensor_from_json, layer.get("Constants", ()))
+    for key in ("Weights", "Bias"):  # convolutions and the like, up to 10.x
+        part = layer.get(key)
+        if isinstance(part, Mapping) and part.get("Count"):
+            yield EngineTensor(key, dtype_of(str(part.get("Type", ""))), "", int(part["Count"]))
 
 
 def _tensor_from_json(tensor: Mapping[str, Any]) -> EngineTensor:
     described = str(tensor.get("Format/Datatype") or tensor.get("Format") or "")
+    dtype = dtype_of(str(tensor.get("Datatype") or described))
     return EngineTensor(
-        str(tensor.get("Name", "")), dtype_of(str(tensor.get("Datatype") or described)), described
+        str(tensor.get("Name", "")), dtype, described, _count(tensor.get("Dimensions", (-1,)))
     )
+
+
+def _count(dimensions: Sequence[int]) -> int:
+    return math.prod(dimensions) if all(size >= 0 for size in dimensions) else 0
 
 
 def dtype_of(words: str) -> str:
@@ -101,11 +125,8 @@ def dtype_of(words: str) -> str:
 
 def nodes_of(metadata: str) -> tuple[str, ...]:
     """The ONNX nodes named in the metadata of an engine layer, each once, in order."""
-    parts = (part.strip() for part in re.split(SEPARATORS, metadata))
-    names = (
-        p.removeprefix("[ONNX Layer: ").removesuffix("]") for p in parts if p.startswith("[ONNX Layer: ")
-    )
-    return tuple(dict.fromkeys(names))
+    names = (node_of(part.strip()) for part in re.split(SEPARATORS, metadata))
+    return tuple(dict.fromkeys(name for name in names if name is not None))
 
 
 def layers_from_dump(text: str) -> tuple[EngineLayer, ...]:
@@ -116,11 +137,13 @@ def layers_from_dump(text: str) -> tuple[EngineLayer, ...]:
 
 # A list ends where the next key begins: dimensions have brackets of their own.
 LINE = re.compile(
-    r"Name: (?P<name>.*?), LayerType: (?P<type>.*?), Inputs: \[(?P<inputs>.*?)\], Constants: \[.*?\], "
-    r"Outputs: \[(?P<outputs>.*?)\], TacticName: (?P<tactic>.*?), StreamId: \d+, Metadata: ?(?P<metadata>.*)$"
+    r"Name: (?P<name>.*?), LayerType: (?P<type>.*?), Inputs: \[(?P<inputs>.*?)\], "
+    r"Constants: \[(?P<constants>.*?)\], Outputs: \[(?P<outputs>.*?)\], "
+    r"TacticName: (?P<tactic>.*?), StreamId: \d+, Metadata: ?(?P<metadata>.*)$"
 )
 TENSOR = re.compile(
-    r"\{ Name: (?P<name>.*?), Dimensions: .*?Datatype: (?P<dtype>[^,]*), Format: (?P<format>[^}]*?) ?\}"
+    r"\{ Name: (?P<name>.*?), Dimensions: \[(?P<dims>[^]]*)\].*?"
+    r"Datatype: (?P<dtype>[^,]*), Format: (?P<format>[^}]*?) ?\}"
 )
 
 
@@ -135,12 +158,14 @@ def _from_line(line: str) -> EngineLayer:
         nodes_of(found["metadata"]),
         tuple(_tensors(found["inputs"])),
         tuple(_tensors(found["outputs"])),
+        tuple(_tensors(found["constants"])),
     )
 
 
 def _tensors(text: str) -> Iterator[EngineTensor]:
     for found in TENSOR.finditer(text):
-        yield EngineTensor(found["name"], dtype_of(found["dtype"]), found["format"].strip())
+        count = _count([int(size) for size in found["dims"].split(",") if size])
+        yield EngineTensor(found["name"], dtype_of(found["dtype"]), found["format"].strip(), count)
 
 
 def count_precisions(layers: Iterable[EngineLayer]) -> dict[str, int]:

@@ -85,5 +85,8 @@ def _network_layer(data: dict[str, Any]) -> NetworkLayer:
 
 
 def _engine_layer(data: dict[str, Any]) -> EngineLayer:
-    inputs, outputs = (tuple(EngineTensor(**t) for t in data[key]) for key in ("inputs", "outputs"))
-    return EngineLayer(data["name"], data["type"], data["tactic"], tuple(data["nodes"]), inputs, outputs)
+    inputs, outputs, constants = (
+        tuple(EngineTensor(**t) for t in data[key]) for key in ("inputs", "outputs", "constants")
+    )
+    nodes = tuple(data["nodes"])
+    return EngineLayer(data["name"], data["type"], data["tactic"], nodes, inputs, outputs, constants)

@@ -1,0 +1,258 @@
+"""Real builds with TensorRT-RTX, which needs no GPU for them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from harness.backends.base import BuildRequest
+from harness.backends.tensorrt import TensorRTBackend
+from harness.backends.tensorrt_build import BuildTask, build
+from harness.backends.tensorrt_record import PLAN, read_layers, read_origin, read_task
+from harness.backends.trt_bindings import Bindings
+from harness.errors import BuildError, NotHonouredError, RunError
+from harness.precision import Precision
+from harness.spec import BuildSpec, Profile, ShapeRange
+from tests.helpers_lowering import model
+from tests.helpers_tensorrt import LARGE, SMALL, classifier, request, rtx, write
+
+PLAIN = BuildTask(Precision.FP32, (SMALL,), BuildSpec())
+
+
+@pytest.fixture(name="bindings")
+def _bindings() -> Bindings:
+    return rtx()
+
+
+@pytest.fixture(name="backend")
+def _backend(bindings: Bindings) -> TensorRTBackend:
+    return TensorRTBackend(bindings.name, isolate=False)
+
+
+@pytest.mark.parametrize("precision", [p for p in Precision if p is not Precision.TF32])
+def test_every_precision_builds_and_shows_in_the_engine(
+    backend: TensorRTBackend, tmp_path: Path, precision: Precision
+) -> None:
+    audit = backend.build(request(precision), tmp_path)
+    assert audit.requested is precision
+    assert not audit.problems
+    assert (tmp_path / PLAN).stat().st_size > 1000
+    words = {"fp32": "FP32", "fp16": "FP16", "bf16": "BF16", "int8": "INT8", "int8+fp16": "INT8"}
+    assert any(words[precision] in key for key in audit.nodes)
+
+
+def test_a_build_in_a_child_process_is_the_same(bindings: Bindings, tmp_path: Path) -> None:
+    audit = TensorRTBackend(bindings.name).build(request(Precision.FP16), tmp_path)
+    assert not audit.problems
+    assert (tmp_path / PLAN).is_file()
+
+
+@pytest.mark.parametrize("kept", ["fc", "conv"])
+@pytest.mark.parametrize("precision", [Precision.FP16, Precision.BF16, Precision.INT8, Precision.INT8_FP16])
+def test_kept_products_have_fp32_operands_in_network_and_engine(
+    backend: TensorRTBackend, tmp_path: Path, precision: Precision, kept: str
+) -> None:
+    audit = backend.build(request(precision, (kept,)), tmp_path)
+    assert not audit.problems
+    assert audit.fp32_kept == (kept,)
+    network, engine = read_layers(tmp_path)
+    assert {t.dtype for layer in network if layer.node == kept for t in layer.outputs} == {"FLOAT"}
+    (weights,) = {c.dtype for layer in engine if kept in layer.nodes for c in layer.constants if c.count > 1}
+    assert weights == "FP32"
+
+
+def test_without_its_fence_a_kept_product_is_found_in_fp16(
+    backend: TensorRTBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.backends.tensorrt.fence", lambda model: model)
+    audit = backend.build(request(Precision.FP16, ("fc",)), tmp_path)
+    assert [p.split(":")[0] for p in audit.problems] == ["'fc'"]
+    assert "FP16 in engine layer" in audit.problems[0]
+
+
+def test_profiles_are_built_in_order(backend: TensorRTBackend, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder, profiles in ((one, (SMALL,)), (two, (SMALL, LARGE))):
+        folder.mkdir()
+        backend.build(request(Precision.FP32, profiles=profiles), folder)
+    assert [p.name for p in read_task(two).profiles] == ["small", "large"]
+    assert (two / PLAN).stat().st_size > 1.5 * (one / PLAN).stat().st_size
+
+
+def shapes(low: tuple[int, ...], high: tuple[int, ...], name: str = "x") -> Profile:
+    return Profile(name="odd", shapes={name: ShapeRange(min=low, opt=low, max=high)})
+
+
+@pytest.mark.parametrize(
+    ("profile", "says"),
+    [
+        (
+            shapes((1, 4, 8, 8), (1, 4, 8, 8)),
+            r"shape \[1, 4, 8, 8\] does not fit the network's \[-1, 3, -1, -1\]",
+        ),
+        (shapes((1, 3, 8), (1, 3, 8)), "rank 3, but the network's input has rank 4"),
+        (shapes((1, 3, 8, 8), (1, 3, 8, 8), "z"), "lacks"),
+    ],
+)
+def test_a_profile_that_does_not_fit_is_refused(
+    backend: TensorRTBackend, tmp_path: Path, profile: Profile, says: str
+) -> None:
+    with pytest.raises(BuildError, match=rf"cnn\[fp32\]: profile 'odd': .*{says}"):
+        backend.build(request(Precision.FP32, profiles=(profile,)), tmp_path)
+
+
+def test_an_unknown_input_in_a_profile_is_named(backend: TensorRTBackend, tmp_path: Path) -> None:
+    both = Profile(name="p", shapes={**SMALL.shapes, "z": SMALL.shapes["x"]})
+    with pytest.raises(BuildError, match=r"names no input of the network: \['z'\]"):
+        backend.build(request(Precision.FP32, profiles=(both,)), tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\x08\x0a"])
+def test_what_is_no_model_builds_nothing(bindings: Bindings, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "bad.onnx"
+    path.write_bytes(content)
+    with pytest.raises(BuildError, match="parser"):
+        build(bindings, PLAIN, path, tmp_path / PLAN)
+    assert not (tmp_path / PLAN).exists()
+
+
+def test_a_parser_error_names_node_and_operator(bindings: Bindings, tmp_path: Path) -> None:
+    bad = model("g (float[N, 3, H, W] x) => (float[N, 3, H, W] y) { y = Relu (x) }")
+    path = write(tmp_path, bad)
+    proto = onnx.load(path)
+    proto.graph.node[0].op_type, proto.graph.node[0].name = "NoSuchOperator", "odd one"
+    onnx.save(proto, path)
+    with pytest.raises(BuildError, match=r"node 'odd one' \(NoSuchOperator\)"):
+        build(bindings, PLAIN, path, tmp_path / PLAN)
+
+
+def test_the_builders_own_words_end_a_failed_build(bindings: Bindings, tmp_path: Path) -> None:
+    task = BuildTask(Precision.FP32, (SMALL,), BuildSpec(workspace_bytes=1))
+    with pytest.raises(BuildError, match=r"builds no engine: .*workspace"):
+        build(bindings, task, write(tmp_path, classifier()), tmp_path / PLAN)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"typing": "weak"}, 'typing = "weak" uses flags and calibrators that are gone'),
+        ({"version_compatible": True}, "lean runtime"),
+        ({"hardware_compatibility": "ampere_plus"}, "hardware_compatibility is not supported"),
+        ({"dla_core": 0}, "dla_core"),
+        ({"memory_pools": {"dla_managed_sram": 1}}, "memory_pools"),
+        ({"memory_pools": {"swimming": 1}}, "no such pool; it has .*workspace"),
+        ({"calibration_cache": "x.cache"}, "calibration_cache goes with"),
+    ],
+)
+def test_an_option_that_rtx_would_drop_is_refused(
+    backend: TensorRTBackend, tmp_path: Path, options: dict[str, Any], says: str
+) -> None:
+    asked = request(Precision.FP32, **options)
+    assert says.split(".*")[0] in (backend.refusal(Precision.FP32, asked.options) or "")
+    with pytest.raises(NotHonouredError, match=rf"cnn\[fp32\]: TensorRT-RTX .*{says}"):
+        backend.build(asked, tmp_path)
+
+
+def test_what_the_builder_clamps_is_an_error(bindings: Bindings, tmp_path: Path) -> None:
+    over = BuildSpec.model_construct(**{**BuildSpec().model_dump(), "optimization_level": 9})
+    with pytest.raises(NotHonouredError, match="optimization_level: asked for 9, the builder made it 5"):
+        build(
+            bindings,
+            BuildTask(Precision.FP32, (SMALL,), over),
+            write(tmp_path, classifier()),
+            tmp_path / PLAN,
+        )
+
+
+def test_a_plugin_that_does_not_load_is_named(backend: TensorRTBackend, tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"plugins: libmine\.so does not load"):
+        backend.build(request(Precision.FP32, plugins=("libmine.so",)), tmp_path)
+
+
+def test_what_tensorrt_refuses_is_said_before_building(backend: TensorRTBackend, tmp_path: Path) -> None:
+    odd = model("g (float[N, 3, H, W] x) => (float[N, 3, H, W] y) { y = custom.Thing (x) }")
+    with pytest.raises(BuildError, match="the operators of domain 'custom' need a plugin"):
+        backend.build(request(Precision.FP32, source=odd), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_progress_is_told(bindings: Bindings, tmp_path: Path) -> None:
+    steps: list[tuple[str, int, int]] = []
+    backend = TensorRTBackend(bindings.name, isolate=False, progress=lambda *step: steps.append(step))
+    backend.build(request(Precision.FP32), tmp_path)
+    assert steps[0][0] == "Building engine"
+    assert any(path.startswith("Building engine/") for path, _, _ in steps)
+    assert all(0 <= done <= total for _, done, total in steps)
+
+
+def test_intermediate_tensors_become_outputs(bindings: Bindings, tmp_path: Path) -> None:
+    task = BuildTask(Precision.FP32, (SMALL,), BuildSpec(), outputs=("r", "m"))
+    built = build(bindings, task, write(tmp_path, classifier()), tmp_path / PLAN)
+    assert set(built.outputs) == {"y", "r", "m"}
+
+
+def test_a_tensor_that_is_no_output_is_named(bindings: Bindings, tmp_path: Path) -> None:
+    task = BuildTask(Precision.FP32, (SMALL,), BuildSpec(), outputs=("r", "nowhere"))
+    with pytest.raises(BuildError, match=r"cannot be outputs .*\['nowhere'\]"):
+        build(bindings, task, write(tmp_path, classifier()), tmp_path / PLAN)
+
+
+def test_odd_names_survive(backend: TensorRTBackend, tmp_path: Path) -> None:
+    odd = model("g (float[N, 4] x) => (float[N, 4] y) { [a] t = Relu (x) [b] y = Exp (t) }")
+    for node, name in zip(odd.graph, ('{"json": [1]}', "näme/:0"), strict=True):
+        node.name = name
+    odd.graph[0].outputs[0].name = "tensor:0/é"
+    flat = Profile(shapes={"x": ShapeRange(min=(1, 4), opt=(1, 4), max=(2, 4))})
+    audit = backend.build(request(Precision.FP16, ("näme/:0",), (flat,), odd), tmp_path)
+    assert not audit.problems
+    network, _ = read_layers(tmp_path)
+    assert {'{"json": [1]}', "näme/:0"} <= {layer.node for layer in network}
+
+
+def test_the_record_comes_back(backend: TensorRTBackend, tmp_path: Path) -> None:
+    asked = request(Precision.FP16, ("fc",), (SMALL, LARGE), workspace_bytes=1 << 30)
+    backend.build(asked, tmp_path)
+    task = read_task(tmp_path)
+    assert (task.precision, task.kept, task.profiles) == (Precision.FP16, ("fc",), (SMALL, LARGE))
+    assert task.options == asked.options
+    assert read_origin(tmp_path).backend == "tensorrt_rtx"
+
+
+def test_a_damaged_record_is_a_run_error(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="not the record of a TensorRT engine"):
+        read_task(tmp_path)
+    (tmp_path / "build.json").write_text(json.dumps({})[:1])
+    with pytest.raises(RunError, match="not the record"):
+        read_origin(tmp_path)
+
+
+def test_running_here_says_why_not(backend: TensorRTBackend, tmp_path: Path) -> None:
+    if backend.can_run() is None:
+        pytest.skip("this machine can run TensorRT-RTX engines")
+    backend.build(request(Precision.FP32), tmp_path)
+    with pytest.raises(RunError, match="cannot run here"):
+        backend.load(tmp_path)
+
+
+def test_an_output_stays_although_it_is_an_input(backend: TensorRTBackend, tmp_path: Path) -> None:
+    passing = model("g (float[N, 4] x) => (float[N, 4] y) { y = Identity (x) }")
+    flat = Profile(shapes={"x": ShapeRange(min=(1, 4), opt=(1, 4), max=(2, 4))})
+    assert not backend.build(request(Precision.FP32, profiles=(flat,), source=passing), tmp_path).problems
+
+
+def test_scalars_and_many_inputs(backend: TensorRTBackend, tmp_path: Path) -> None:
+    source = model(
+        "g (float[N, 4] x, float s, int64[N] i) => (float[N, 4] y, int64[N] j)"
+        " { t = Mul (x, s) y = Add (t, w) j = Add (i, k) }",
+        w=np.ones(4, np.float32),
+        k=np.array(3, np.int64),
+    )
+    ranges = {"x": ((1, 4), (2, 4)), "s": ((), ()), "i": ((1,), (2,))}
+    profile = Profile(shapes={n: ShapeRange(min=a, opt=b, max=b) for n, (a, b) in ranges.items()})
+    found: BuildRequest = request(Precision.FP32, profiles=(profile,), source=source)
+    assert not backend.build(found, tmp_path).problems
