@@ -1,4 +1,4 @@
-"""Small models from ONNX text, and two evaluators for them: ONNX Runtime's CPU provider and onnx's reference."""
+"""Small models from ONNX text, and two evaluators: ONNX Runtime on the CPU, and onnx's reference."""
 
 from __future__ import annotations
 

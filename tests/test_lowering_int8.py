@@ -98,7 +98,9 @@ def test_kept_nodes_are_not_quantized() -> None:
 
 
 def test_one_pair_serves_all_users_of_a_tensor() -> None:
-    text = "g (float[3,4] x) => (float[3,5] y) { [a] h = MatMul(x, m) [b] k = MatMul(x, m) [c] y = Add(h, k) }"
+    text = (
+        "g (float[3,4] x) => (float[3,5] y) { [a] h = MatMul(x, m) [b] k = MatMul(x, m) [c] y = Add(h, k) }"
+    )
     lowered = lower(model(text, m=M), INT8, {"x": 2.0})
     assert [node.op_type for node in lowered.model.graph].count("QuantizeLinear") == 2
 
@@ -115,10 +117,12 @@ def test_one_pair_serves_all_users_of_a_tensor() -> None:
         ("y = Conv <group = 3> (x, w)", (6, 1, 3, 3), (6,)),
     ],
 )
-def test_the_channel_axis_of_each_operator(text: str, weight: tuple[int, ...], scale: tuple[int, ...]) -> None:
+def test_the_channel_axis_of_each_operator(
+    text: str, weight: tuple[int, ...], scale: tuple[int, ...]
+) -> None:
     weights = {"w": RNG.standard_normal(weight).astype(np.float32)}
-    found = model(f"g (float[2,3,8,8] x) => (float y) {{ {text} }}".replace("float y", "float[] y")
-                  .replace("float[] y", f"float[{','.join('abcd'[: 2 if 'Gemm' in text else 4])}] y"), **weights)
+    shape = "A,B" if "Gemm" in text else "A,B,C,D"
+    found = model(f"g (float[2,3,8,8] x) => (float[{shape}] y) {{ {text} }}", **weights)
     ranges = {q.activations[0]: 4.0 for q in quantizable(found, INT8)}
     lowered = lower(found, INT8, ranges)
     assert initializer(lowered, "w__q8/scale").shape == scale
@@ -145,7 +149,12 @@ def test_int8_and_fp16_together() -> None:
     found = types(lowered.model)
     assert lowered.summary.quantized == ("conv", "fc")
     assert {"conv", "relu", "pool", "flat", "fc"} <= set(lowered.summary.lowered)
-    assert (found["x__q8/q"], found["c"], found["w__q8/scale"], found["m"]) == ("INT8", "FLOAT16", "FLOAT16", "FLOAT16")
+    assert (found["x__q8/q"], found["c"], found["w__q8/scale"], found["m"]) == (
+        "INT8",
+        "FLOAT16",
+        "FLOAT16",
+        "FLOAT16",
+    )
     error = mre(run(emulate(lowered), X)["y"], run(cnn(), X)["y"])
     assert 1e-4 < error < 5e-2
 
@@ -194,7 +203,8 @@ def test_quantization_that_tensorrt_refuses_is_refused(zero: np.ndarray, message
 
 
 def test_dynamic_quantization_is_refused() -> None:
-    text = """g (float[3,4] x) => (uint8[3,4] y, float s, uint8 z) { [dyn] y, s, z = DynamicQuantizeLinear(x) }"""
+    text = """g (float[3,4] x) => (uint8[3,4] y, float s, uint8 z) {
+      [dyn] y, s, z = DynamicQuantizeLinear(x) }"""
     with pytest.raises(ModelError, match=r"node 'dyn': dynamic quantization \(DynamicQuantizeLinear\)"):
         lower(model(text), INT8)
 
@@ -216,8 +226,14 @@ ENDLESS = """g (float[4] x, bool go, int64 n) => (float[4] y) {
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("g (float[4] x) => (float[4] y) { y = custom.Odd(x) }", ["the operators of domain 'custom' need a plugin"]),
-        ("g (float[4] x) => (float[4] y, int64[4] i) { [u] y, i = Unique(x) }", ["node 'u': TensorRT has no Unique"]),
+        (
+            "g (float[4] x) => (float[4] y) { y = custom.Odd(x) }",
+            ["the operators of domain 'custom' need a plugin"],
+        ),
+        (
+            "g (float[4] x) => (float[4] y, int64[4] i) { [u] y, i = Unique(x) }",
+            ["node 'u': TensorRT has no Unique"],
+        ),
         (NESTED % "Not(c)", ["node 'inner': an If in an If that a graph input decides"]),
         (ENDLESS % "", ["node 'l': a Loop without a trip limit"]),
         (ENDLESS % "n", []),
@@ -233,5 +249,3 @@ def test_what_tensorrt_would_refuse(text: str, expected: list[str]) -> None:
 def test_a_plugin_lifts_the_refusal_of_its_domain() -> None:
     found = model("g (float[4] x) => (float[4] y) { y = custom.Odd(x) }")
     assert tensorrt_refusals(found, frozenset({"custom"})) == []
-
-

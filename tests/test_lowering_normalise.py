@@ -8,7 +8,8 @@ import onnx_ir as ir
 import pytest
 
 from harness.errors import ModelError
-from harness.lowering.normalise import at_opset, normalise, opset_of
+from harness.lowering.convert import at_opset, opset_of
+from harness.lowering.normalise import normalise
 from harness.onnx_graph import all_nodes, all_values, defects
 from tests.helpers_lowering import model, node_names, proto, raw, run, tensor_names, types
 
@@ -59,11 +60,48 @@ def test_new_opsets_are_not_converted() -> None:
     assert opset_of(normalise(raw("g (float[4] x) => (float[4] y) { y = Neg(x) }", 22))) == 22
 
 
-def test_an_opset_that_cannot_be_converted_says_why() -> None:
-    text = "g (float[2,3,4,4] x) => (float[2,3,8,8] y) { y = Upsample <mode = \"nearest\"> (x, s) }"
-    dynamic = text.replace("float[2,3,4,4] x", "float[2,3,4,4] x, float[4] s")
-    with pytest.raises(ModelError, match="opset 9 cannot be converted to 19: "):
-        normalise(raw(dynamic, 9))
+def test_replaced_nodes_in_a_row_keep_their_names() -> None:
+    text = """g (float[2,3,4,4] x) => (float[2,3,16,16] y) {
+      [a] t = Upsample <mode = "linear"> (x, s) [b] u = Upsample <mode = "linear"> (t, s) [c] y = Neg(u) }"""
+    new = normalise(raw(text, 9, s=WEIGHTS["s"]))
+    assert node_names(new) == ["a", "b", "c"]
+    assert {"t", "u"} <= tensor_names(new)
+
+
+@pytest.mark.parametrize(
+    ("opset", "body", "scales"),
+    [
+        (9, 'Upsample <mode = "linear"> (x, s)', [1, 1, 2, 2]),
+        (9, 'Upsample <mode = "nearest"> (x, s)', [1, 1, 3, 1.5]),
+        (10, 'Resize <mode = "linear"> (x, s)', [1, 1, 1.7, 0.6]),
+        (10, 'Resize <mode = "nearest"> (x, s)', [1, 1, 0.6, 0.6]),
+        (11, "Softmax(x)", None),
+        (11, "LogSoftmax <axis = 2> (x)", None),
+        (9, "Slice <axes = [1, 2], starts = [0, 1], ends = [2, 3]> (x)", None),
+        (10, "Pad <pads = [0, 0, 1, 1, 0, 0, 1, 1]> (x)", None),
+        (10, "Clip <min = -0.5> (x)", None),
+        (8, "Dropout <ratio = 0.3> (x)", None),
+        (11, "ReduceL2 <axes = [-1]> (x)", None),
+    ],
+)
+def test_converted_operators_compute_the_same(opset: int, body: str, scales: list[float] | None) -> None:
+    parsed = proto(f"g (float[2,3,4,4] x) => (float[A,B,C,D] y) {{ [op] y = {body} }}", opset)
+    if scales is not None:
+        parsed.graph.initializer.append(onnx.numpy_helper.from_array(np.array(scales, np.float32), "s"))
+    old = ir.serde.deserialize_model(parsed)
+    np.testing.assert_array_equal(run(normalise(old), X)["y"], run(old, X)["y"])
+
+
+@pytest.mark.parametrize(
+    ("opset", "body", "message"),
+    [
+        (11, "[h] y = Hardmax(x)", "opset 11 to 19: Hardmax 'h' would change"),
+        (15, "y = GridSample(x, x)", "opset 15 cannot be converted to 19: .*GridSample"),
+    ],
+)
+def test_what_cannot_be_converted_says_why(opset: int, body: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        normalise(raw(f"g (float[2,3,4,4] x) => (float[2,3,4,4] y) {{ {body} }}", opset))
 
 
 def test_constants_become_initializers_but_for_graph_outputs() -> None:
@@ -107,7 +145,7 @@ def test_local_functions_are_inlined() -> None:
 def test_recursive_functions_are_refused() -> None:
     function = """<domain: "local", opset_import: ["" : 19, "local" : 1]> f (a) => (b) { b = local.f(a) }"""
     parsed = proto("g (float[4] x) => (float[4] y) { y = local.f(x) }", 19, function)
-    with pytest.raises(ModelError, match="local functions cannot be inlined: .*[Cc]ycl"):
+    with pytest.raises(ModelError, match=r"local functions cannot be inlined: .*[Cc]ycl"):
         normalise(ir.serde.deserialize_model(parsed))
 
 
@@ -128,7 +166,8 @@ def test_ir_version(version: int) -> None:
 
 
 def test_every_tensor_is_typed() -> None:
-    text = "g (float[2,4] x) => (float[2] y) { m = ArgMax <axis = 1, keepdims = 0> (x) k = Shape(x) y = Cast <to = 1> (m) }"
+    text = """g (float[2,4] x) => (float[2] y) {
+      m = ArgMax <axis = 1, keepdims = 0> (x) k = Shape(x) y = Cast <to = 1> (m) }"""
     assert types(model(text)) == {"x": "FLOAT", "m": "INT64", "k": "INT64", "y": "FLOAT"}
 
 
@@ -140,7 +179,9 @@ def test_the_source_is_untouched() -> None:
 
 
 def test_going_to_a_higher_opset_keeps_names() -> None:
-    found = model("g (float[2,3,4,4] x) => (float[2,3,2,2] y) { [p] y = MaxPool <kernel_shape = [3, 3]> (x) }")
+    found = model(
+        "g (float[2,3,4,4] x) => (float[2,3,2,2] y) { [p] y = MaxPool <kernel_shape = [3, 3]> (x) }"
+    )
     higher = at_opset(found, 22)
     assert (opset_of(higher), node_names(higher)) == (22, ["p"])
     assert len(list(all_nodes(higher.graph))) == 1

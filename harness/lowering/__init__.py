@@ -75,8 +75,8 @@ def _halve(model: ir.Model, plan: PrecisionPlan) -> tuple[ir.Model, LoweringSumm
 
 def _for_bf16(model: ir.Model) -> ir.Model:
     """`model` at the first opset whose Conv, pooling and most others allow BF16."""
+    from harness.lowering.convert import at_opset
     from harness.lowering.infer import infer
-    from harness.lowering.normalise import at_opset
 
     result = at_opset(model, _BF16_OPSET)
     if result is not model:

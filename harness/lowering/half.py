@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from harness.lowering.convert import opset_of
 from harness.lowering.edit import Editor, is_tensor, retype
 from harness.lowering.model import LoweringSummary
-from harness.lowering.normalise import opset_of
 from harness.lowering.operators import PASS_THROUGH, QDQ, READERS, RECURRENT, TYPED_BY_ATTRIBUTE
 from harness.lowering.passes import Pass
 from harness.lowering.schema import Port, disagreements, port

@@ -3,8 +3,8 @@
 1. Local functions are inlined.
 2. Initializers that are also graph inputs are no inputs any more: constants, as TensorRT takes them.
 3. `Constant` nodes become initializers, but for those that are graph outputs themselves.
-4. The opset is at least 19 (per-channel Q/DQ, FP16 scales), by onnx's version converter.
-5. Every node has a name of its own, over all subgraphs; a name given is kept by the first node that has it.
+4. The opset is at least 19 (per-channel Q/DQ, FP16 scales); see `convert`.
+5. Every node has a name of its own, over all subgraphs; the first node with a name keeps it.
 6. A symbolic dimension that names two axes of one tensor, or that names nothing, gets a name for each axis,
    because TensorRT takes equal names for equal sizes.
 7. The IR version is 8 to 10.
@@ -15,19 +15,16 @@ Names of tensors never change.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
-import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
-from harness import onnx_names
-from harness.errors import LoweringError, ModelError, shorten
+from harness.errors import LoweringError, ModelError
+from harness.lowering.convert import at_opset
 from harness.lowering.infer import infer
-from harness.lowering.stubs import through
+from harness.lowering.naming import name_nodes
 from harness.onnx_file import clone
-from harness.onnx_graph import all_graphs, all_nodes, all_values, defects
+from harness.onnx_graph import all_graphs, defects
 
 OPSET = 19
 IR_VERSIONS = (8, 10)
@@ -45,20 +42,16 @@ def normalise(model: ir.Model) -> ir.Model:
         _lift_constants(graph)
     # Before IR 4 the converter knows no initializer that is not an input as well.
     result.ir_version = min(max(result.ir_version or 0, IR_VERSIONS[0]), IR_VERSIONS[1])
-    result = at_opset(result, OPSET)
     name_nodes(result)
+    result = at_opset(result, OPSET)
+    for graph in all_graphs(result):
+        _lift_constants(graph)
     for value in (*result.graph.inputs, *result.graph.outputs):
         _name_dims(value)
     infer(result)
     if found := defects(result):
         raise LoweringError(f"normalise: {found[0]}")
     return result
-
-
-def opset_of(model: ir.Model) -> int:
-    """The version of the default operator set that `model` uses."""
-    imports = model.graph.opset_imports
-    return imports.get("", imports.get("ai.onnx", 1))
 
 
 def _inline(model: ir.Model) -> ir.Model:
@@ -105,56 +98,6 @@ def constant(node: ir.Node) -> ir.TensorProtocol | None:
     if attribute.name.startswith("value_int"):
         return ir.Tensor(np.asarray(attribute.value, np.int64))
     return None
-
-
-def at_opset(model: ir.Model, version: int) -> ir.Model:
-    """`model` at opset `version`, or as it is where it is there already.  Raises ModelError."""
-    if opset_of(model) >= version:
-        return model
-    before = _tensor_names(model)
-    result = _converted(model, version)
-    if lost := before - _tensor_names(result):
-        start = opset_of(model)
-        raise ModelError(f"opset {start} to {version}: the conversion loses tensor {shorten(min(lost))}")
-    for graph in all_graphs(result):
-        _lift_constants(graph)
-    name_nodes(result)
-    return result
-
-
-def _converted(model: ir.Model, version: int) -> ir.Model:
-    def change(proto: onnx.ModelProto) -> onnx.ModelProto:
-        converted = onnx.version_converter.convert_version(proto, version)
-        onnx_names.repair(converted)
-        return converted
-
-    try:
-        return through(model, change)
-    except (RuntimeError, onnx.version_converter.ConvertError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        start = opset_of(model)
-        raise ModelError(f"opset {start} cannot be converted to {version}: {reason}") from error
-
-
-def _tensor_names(model: ir.Model) -> set[str]:
-    return {value.name for value in all_values(model) if value.name}
-
-
-def name_nodes(model: ir.Model) -> None:
-    """Make node names unique over all graphs of `model`, in place; the first node keeps a name."""
-    seen: set[str] = set()
-    for node in all_nodes(model.graph):
-        base = node.name or f"{node.op_type}_{node.outputs[0].name if node.outputs else ''}"
-        node.name = next(name for name in _numbered(base) if name not in seen)
-        seen.add(node.name)
-
-
-def _numbered(base: str) -> Iterator[str]:
-    yield base
-    count = 0
-    while True:
-        count += 1
-        yield f"{base}__{count}"
 
 
 def _name_dims(value: ir.Value) -> None:
