@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from harness.compare import compare_outputs
 from harness.comparison import OutputsComparison
 from harness.inputs import Feeds
 from harness.precision import Precision, Tolerance
+from harness.reference import Floor, Reference
 from harness.spec import ModelSpec, Shape
 from harness.triage import Triage, split_error, verdict_of
 
@@ -30,8 +31,8 @@ Run = Callable[[Tensors], Mapping[str, NDArray[Any]]]
 class Question:
     """What is asked of every shape.
 
-    `reference` gives the expected outputs; `emulation` those of the same lowered model as ONNX Runtime's CPU
-    provider emulates it, None where the engine under test is that emulation.
+    `emulation` gives the outputs of the same lowered model as ONNX Runtime's CPU provider emulates it; it is
+    None where the engine under test is that emulation.
     """
 
     spec: ModelSpec
@@ -39,13 +40,13 @@ class Question:
     tolerance: Tolerance
     feeds: Feeds
     engine: Engine
-    reference: Run
+    reference: Reference
     emulation: Run | None = None
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What was found at one shape: `samples` were compared, `mre` etc. are in `found`."""
+    """What was found at one shape on `samples` samples; `floor` is the reference's own error by output."""
 
     profile: str
     label: str
@@ -53,6 +54,7 @@ class Answer:
     samples: int
     found: OutputsComparison
     triage: Triage
+    floor: Mapping[str, Floor]
 
     @property
     def place(self) -> str:
@@ -68,6 +70,7 @@ class Answer:
             "mre": self.found.mre,
             "limit": self.found.tolerance.limit,
             "expected": self.found.tolerance.expected,
+            "floor": {name: asdict(floor) for name, floor in self.floor.items()},
             "advice": self.triage.advice,
             "split": vars(self.triage.split) if self.triage.split else None,
             "comparison": self.found.to_json(),
@@ -96,7 +99,9 @@ def explain(label: str, answers: Sequence[Answer], reproduce: str) -> str:
     failed = [answer for answer in answers if answer.triage.verdict != "pass"]
     advice = dict.fromkeys(answer.triage.advice for answer in failed if answer.triage.advice)
     first = failed[0]
-    context = [f"{answer.place}: {answer.found.problems[0]}" for answer in failed[1:]]
+    own = max((floor.mre for floor in first.floor.values()), default=0.0)
+    context = [f"the reference's own error: mre {own:.1e}"]
+    context += [f"{answer.place}: {answer.found.problems[0]}" for answer in failed[1:]]
     verdicts = ", ".join(dict.fromkeys(answer.triage.verdict for answer in failed))
     return "\n".join(
         [
@@ -109,7 +114,7 @@ def explain(label: str, answers: Sequence[Answer], reproduce: str) -> str:
 def _answer(
     question: Question, profile: int, case: ShapeCase, feeds: Sequence[Tensors], samples: int
 ) -> Answer:
-    expected = [question.reference(feed) for feed in feeds]
+    expected = [question.reference.outputs(feed) for feed in feeds]
     actual = [question.engine.run(feed, profile) for feed in feeds]
     emulated = _emulated(question, feeds, expected)
     found = _compared(question, actual, expected, emulated)
@@ -118,7 +123,8 @@ def _answer(
         found = _explained_by_itself(found)
     name = question.spec.profiles[profile].name
     tf32 = question.spec.build.tf32
-    return Answer(name, case.label, case.shapes, samples, found, verdict_of(found, tf32=tf32, split=split))
+    triage = verdict_of(found, tf32=tf32, split=split)
+    return Answer(name, case.label, case.shapes, samples, found, triage, question.reference.floor(feeds[0]))
 
 
 def _emulated(
