@@ -6,7 +6,8 @@ are computed once and kept on disk.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,19 +16,37 @@ import onnx_ir as ir
 from harness.calibration.model import Opener, Tensors
 from harness.calibration.samples import Spool
 from harness.errors import DataError, ModelError
+from harness.precision import Precision
+
+
+def open_cpu(model: ir.Model, outputs: Sequence[str], level: str = "none") -> Any:
+    """An engine on ONNX Runtime's CPU provider at an optimisation level; an `Opener`."""
+    from harness.backends.onnxruntime import SessionSettings, open_model
+
+    return open_model(model, outputs, settings=SessionSettings(level=level, spin=False))
+
+
+def emulation_opener(precision: Precision) -> Opener:
+    """Opens emulations of `precision` as verdicts do."""
+    from harness.backends.onnxruntime import emulation_level
+
+    return partial(open_cpu, level=emulation_level(precision))
 
 
 class EmulatedError:
     """Holds the FP32 outputs of `feeds`, which must iterate afresh each time; a context manager.
 
+    `reference` and `emulation` open the FP32 model and lowered ones.
     Raises DataError without a sample, ModelError where the reference itself is not finite.
     """
 
-    def __init__(self, normalised: ir.Model, feeds: Iterable[Tensors], opener: Opener) -> None:
-        self._feeds, self._opener = feeds, opener
+    def __init__(
+        self, normalised: ir.Model, feeds: Iterable[Tensors], reference: Opener, emulation: Opener
+    ) -> None:
+        self._feeds, self._opener = feeds, emulation
         self.names = tuple(str(value.name) for value in normalised.graph.outputs)
         self._reference = Spool()
-        with opener(normalised, self.names) as runner:
+        with reference(normalised, self.names) as runner:
             for feed in feeds:
                 outputs = runner.run(feed)
                 _require_finite(outputs)

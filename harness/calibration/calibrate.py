@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import onnx_ir as ir
 
@@ -17,9 +17,9 @@ from harness.calibration.histogram import MASK_MAGNITUDE, Histogram
 from harness.calibration.methods import range_of
 from harness.calibration.model import DEFAULT_MEMORY_BYTES, Calibration, Choice, Opener, Tensors
 from harness.calibration.samples import Part, describe, rereadable
-from harness.emulated_error import EmulatedError
+from harness.emulated_error import EmulatedError, emulation_opener, open_cpu
 from harness.errors import CacheError, DataError
-from harness.lowering.model import Ranges
+from harness.lowering import Ranges, emulate, lower
 from harness.precision import Precision, PrecisionPlan
 from harness.spec import CalibrationSpec
 
@@ -30,23 +30,14 @@ FILE = "calibration.json"
 
 @dataclass(frozen=True)
 class Resources:
-    """What calibration may use: memory for fetched tensors, what runs models, whom to tell of progress."""
+    """What calibration may use: memory for fetched tensors, what runs models, whom to tell of progress.
+
+    `opener` runs FP32 models and emulations; by default ONNX Runtime's CPU provider does.
+    """
 
     memory_bytes: int = DEFAULT_MEMORY_BYTES
     opener: Opener | None = None
     progress: Progress | None = None
-
-    def open(self, model: ir.Model, outputs: Sequence[str]) -> Any:
-        """`opener`, by default ONNX Runtime's CPU provider."""
-        if self.opener is not None:
-            return self.opener(model, outputs)
-        return _open_cpu(model, outputs)
-
-
-def _open_cpu(model: ir.Model, outputs: Sequence[str]) -> Any:
-    from harness.backends.onnxruntime import SessionSettings, open_model
-
-    return open_model(model, outputs, settings=SessionSettings(level="basic"))
 
 
 def calibrate(
@@ -87,7 +78,8 @@ def _auto(
         raise DataError("calibration: no samples; at least one is needed")
     setting, judging, warnings = split(feeds, samples)
     found = _collect(normalised, setting, tensors, resources)
-    with EmulatedError(normalised, judging, resources.open) as error:
+    emulation = resources.opener or emulation_opener(plan.precision)
+    with EmulatedError(normalised, judging, resources.opener or open_cpu, emulation) as error:
         ranges, choices = choose(
             found.histograms, spec.percentile, lambda ranges: error.of(_emulated(normalised, plan, ranges))
         )
@@ -97,15 +89,14 @@ def _auto(
 
 
 def _emulated(normalised: ir.Model, plan: PrecisionPlan, ranges: Ranges) -> ir.Model:
-    from harness.lowering import emulate, lower
-
     return emulate(lower(normalised, plan, ranges))
 
 
 def _collect(
     normalised: ir.Model, feeds: Iterable[Tensors], tensors: Sequence[str], use: Resources
 ) -> Collected:
-    return collect(normalised, feeds, tensors, use.open, use.memory_bytes, use.progress)
+    opener = use.opener or partial(open_cpu, level="basic")
+    return collect(normalised, feeds, tensors, opener, use.memory_bytes, use.progress)
 
 
 def _warnings(histograms: Mapping[str, Histogram]) -> tuple[str, ...]:

@@ -1,7 +1,6 @@
 """Runs the FP32 model over calibration samples and keeps a histogram of each tensor, in bounded memory.
 
-Tensors are fetched in groups that fit the budget, one pass over the samples for each group; their sizes are
-measured, not inferred, once for every set of input shapes.
+Tensors are fetched in groups that fit the budget, one pass over the samples for each group.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ import onnx_ir as ir
 
 from harness.calibration.histogram import Histogram
 from harness.calibration.model import Opener, Tensors
+from harness.calibration.sizes import measure, values_of
 from harness.errors import DataError, LoweringError
 
 Progress = Callable[[int], None]
 """Told after each run how many samples the current pass has seen."""
-SIZE_SUFFIX = "/trt_harness/size"
 LIVE_COPIES = 2
 """A runtime holds its own copy of a fetched tensor while it hands over the caller's."""
 THREADS = 4
@@ -53,13 +52,12 @@ def collect(
     sizes = measure(model, feeds, inner, opener)
     groups = group(sizes, memory_bytes // LIVE_COPIES) or [()]
     histograms = {name: Histogram() for name in tensors}
+    samples = 0
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
         for k, names in enumerate(groups):
             wanted = (*names, *fed) if k == 0 else names
-            samples = 0
-            for found in _runs(model, feeds, names, opener):
+            for samples, found in enumerate(_runs(model, feeds, names, opener), start=1):
                 list(pool.map(lambda name, seen=found: histograms[name].add(seen[name]), wanted))
-                samples += 1
                 if progress is not None:
                     progress(samples)
     if samples == 0:
@@ -79,42 +77,6 @@ def _runs(
             yield {**feed, **runner.run(feed)}
 
 
-def measure(
-    model: ir.Model, feeds: Iterable[Tensors], tensors: Sequence[str], opener: Opener
-) -> dict[str, int]:
-    """Bytes of each tensor in float32, the most over all sets of input shapes in `feeds`."""
-    if not tensors:
-        return {}
-    sized, names = _with_sizes(model, tensors)
-    most = dict.fromkeys(tensors, 0)
-    seen = set()
-    with opener(sized, names) as runner:
-        for feed in feeds:
-            shapes = tuple(sorted((name, array.shape) for name, array in feed.items()))
-            if shapes in seen:
-                continue
-            seen.add(shapes)
-            counts = runner.run(feed)
-            for tensor, name in zip(tensors, names, strict=True):
-                most[tensor] = max(most[tensor], 4 * int(counts[name]))
-    return most
-
-
-def _with_sizes(model: ir.Model, tensors: Sequence[str]) -> tuple[ir.Model, list[str]]:
-    """The model with the element count of each tensor as its only outputs, and their names."""
-    model = model.clone()
-    graph = model.graph
-    values = _values(graph)
-    nodes = [ir.node("Size", [values[name]], name=name + SIZE_SUFFIX) for name in tensors]
-    for node in nodes:
-        node.outputs[0].name = node.name
-        node.outputs[0].type = ir.TensorType(ir.DataType.INT64)
-        node.outputs[0].shape = ir.Shape([])
-    graph.extend(nodes)
-    graph.outputs[:] = [node.outputs[0] for node in nodes]
-    return model, [str(node.name) for node in nodes]
-
-
 def group(sizes: Mapping[str, int], budget: int) -> list[tuple[str, ...]]:
     """Runs of tensors, in order, that fit `budget` bytes together; one larger than that is alone."""
     groups: list[list[str]] = []
@@ -129,13 +91,7 @@ def group(sizes: Mapping[str, int], budget: int) -> list[tuple[str, ...]]:
 
 
 def _require(model: ir.Model, tensors: Sequence[str]) -> None:
-    missing = [name for name in tensors if name not in _values(model.graph)]
+    known = values_of(model.graph)
+    missing = [name for name in tensors if name not in known]
     if missing:
         raise LoweringError(f"calibration: tensor {missing[0]!r} is not in the main graph")
-
-
-def _values(graph: ir.Graph) -> dict[str, ir.Value]:
-    """Inputs and node outputs of the main graph by name."""
-    found = {str(value.name): value for value in graph.inputs}
-    found.update({value.name: value for node in graph for value in node.outputs if value.name})
-    return found

@@ -7,38 +7,30 @@ what was added and not on the order or the pieces in which it came.
 from __future__ import annotations
 
 import math
-import threading
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-BINS = 4096
+from harness.calibration.counting import BLOCK, SLOTS, Counter
+
+BINS = SLOTS - 1
 MASK_MAGNITUDE = 1e30
 """Above this a value is an attention mask or an overflow, not data: it never sets a range."""
 LOWEST_EXPONENT = -100
 """Range 2**-100 at least, so that bin widths and their inverses stay normal float32 numbers."""
-BLOCK = 65536
 
-
-class _Scratch(threading.local):
-    """Buffers of one block for one thread, small enough to stay in its cache."""
-
-    def __init__(self) -> None:
-        self.magnitudes = np.empty(BLOCK, np.float32)
-        self.indices = np.empty(BLOCK, np.intp)
-
-
-_scratch = _Scratch()
+_counter = Counter()
 
 
 @dataclass
 class Histogram:
-    """Counts of |x| over `BINS` bins of equal width from 0, exact zeros apart.
+    """Counts of |x| over `BINS` bins of equal width from 0, zeros apart, computed in float32.
 
-    `maximum`: largest magnitude counted.  `masked`: values infinite or beyond `MASK_MAGNITUDE`.
-    `not_numbers`: NaNs.  Bin k holds [k * width, (k + 1) * width), computed in float32.
+    `counts`: bin k holds (k * width, (k + 1) * width].  `zeros`: exact zeros, and what is smaller than
+    2**-149 bins.  `maximum`: largest magnitude counted.  `masked`: values infinite or beyond
+    `MASK_MAGNITUDE`.  `not_numbers`: NaNs.
     """
 
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
@@ -55,7 +47,7 @@ class Histogram:
 
     @property
     def total(self) -> int:
-        """Values counted, exact zeros among them."""
+        """Values counted, zeros among them."""
         return int(self.counts.sum()) + self.zeros
 
     @property
@@ -71,9 +63,8 @@ class Histogram:
             self._add_block(flat[start : start + BLOCK])
 
     def _add_block(self, block: NDArray[Any]) -> None:
-        buffer = _scratch.magnitudes[: block.size]
         with np.errstate(over="ignore"):
-            magnitudes = np.abs(block, out=buffer, casting="same_kind")
+            magnitudes = np.abs(block, out=_counter.floats[: block.size], casting="same_kind")
         largest = float(magnitudes.max())
         if not largest <= MASK_MAGNITUDE:
             magnitudes = self._without_masks(magnitudes)
@@ -103,11 +94,8 @@ class Histogram:
         self.counts, self.exponent = counts, exponent
 
     def _count(self, magnitudes: NDArray[np.float32]) -> None:
-        # Scaling by a power of two is exact, so truncation gives the bin of the float32 value itself.
-        indices = _scratch.indices[: magnitudes.size]
-        # Without the sign only the bits of +0 are zero, and integers are counted three times faster.
-        zeros = magnitudes.size - int(np.count_nonzero(magnitudes.view(np.uint32)))
-        np.multiply(magnitudes, np.float32(1.0 / self.width), out=indices, casting="unsafe")
-        self.counts += np.bincount(indices, minlength=BINS)
-        self.counts[0] -= zeros
-        self.zeros += zeros
+        # Scaling by a power of two is exact, so the ceiling is that of the float32 value itself.
+        scaled = np.multiply(magnitudes, np.float32(1.0 / self.width), out=magnitudes)
+        slots = _counter.count(np.ceil(scaled, out=scaled))
+        self.zeros += int(slots[0])
+        self.counts += slots[1:]

@@ -52,11 +52,12 @@ def _order_statistic(histogram: Histogram, rank: int) -> float:
     """About the value of rank `rank`, from 0, as if the values of a bin lay evenly in it."""
     if rank < histogram.zeros:
         return 0.0
-    filled = np.cumsum(histogram.counts)
+    counts = histogram.counts
+    filled = np.cumsum(counts)
     rank -= histogram.zeros
     k = int(np.searchsorted(filled, rank, side="right"))
-    inside = rank - int(filled[k] - histogram.counts[k])
-    return (k + (inside + 0.5) / int(histogram.counts[k])) * histogram.width
+    inside = rank - int(filled[k] - counts[k])
+    return (k + (inside + 0.5) / int(counts[k])) * histogram.width
 
 
 def entropy_range(histogram: Histogram) -> float:
