@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -161,6 +161,11 @@ class OutputsComparison:
     def failed(self) -> tuple[Comparison, ...]:
         """The outputs whose quality fails."""
         return tuple(c for c in self.comparisons if not c.quality)
+
+    def explained_by_itself(self) -> OutputsComparison:
+        """The same where the engine is the emulation: whatever it shows, the precision explains."""
+        comparisons = tuple(replace(one, emulation=one) for one in self.comparisons)
+        return replace(self, comparisons=comparisons)
 
     @property
     def problems(self) -> tuple[str, ...]:

@@ -1,0 +1,117 @@
+"""The layer-wise comparison of one case: a subject's engine on real data at one shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from harness.backends.base import Engine
+from harness.compare import compare_outputs
+from harness.comparison import OutputsComparison
+from harness.engine import BuiltEngine
+from harness.layers import LayerQuestion, Layers, compare_layers
+from harness.model import Subject
+from harness.onnx_graph import values_of
+from harness.precision import PrecisionPlan
+from harness.spec import Shape
+from harness.triage import Triage, verdict_of
+from harness.validate import Question
+
+Outputs = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class LayerAnswer:
+    """What the plain engine's outputs say, which decides, and what its layers show, which explains."""
+
+    shapes: Mapping[str, Shape]
+    found: OutputsComparison
+    triage: Triage
+    layers: Layers
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Those of the layers, and layers out of tolerance behind outputs that are within it."""
+        first = self.layers.first_over
+        if first is None or self.triage.verdict != "pass":
+            return self.layers.warnings
+        hidden = (
+            f"{len(self.layers.over)} tensors are out of tolerance although the outputs are not; "
+            f"first: '{first.place.tensor}' ({first.place.op_type})"
+        )
+        return (hidden, *self.layers.warnings)
+
+    def explain(self, label: str, reproduce: str) -> str:
+        """Outputs and layers in one text; the command that reproduces it comes last."""
+        outputs = self.found.explain(label, context=(self.triage.advice,) if self.triage.advice else ())
+        return f"{outputs}\n{self.layers.explain(label, reproduce=reproduce)}"
+
+    def data(self) -> dict[str, Any]:
+        """The record's `data`, as reports/README.md describes it."""
+        return {"mre": self.found.mre, "advice": self.triage.advice, **self.layers.to_json()}
+
+
+def answer_layers(
+    question: Question,
+    subject: Subject,
+    built: BuiltEngine,
+    memory_bytes: int,
+    progress: Callable[[str], None] | None = None,
+) -> LayerAnswer:
+    """Compare outputs and layers at the opt shape of the first profile, on the spec's first samples."""
+    shapes = {name: part.opt for name, part in question.spec.profiles[0].shapes.items()}
+    feeds = question.feeds.feed(shapes)
+    expected, outputs = question.reference.outputs(feeds), question.engine.run(feeds)
+    found = _judge(question, outputs, expected, question.emulation(feeds) if question.emulation else None)
+    asked = _question(question, subject, built, feeds, outputs, memory_bytes)
+    triage = verdict_of(found, tf32=question.spec.build.tf32)
+    return LayerAnswer(shapes, found, triage, compare_layers(asked, progress))
+
+
+def _judge(question: Question, outputs: Outputs, expected: Outputs, emulated: Outputs | None) -> Any:
+    def compared(actual: Outputs, emulation: OutputsComparison | None = None) -> OutputsComparison:
+        return compare_outputs(
+            actual,
+            expected,
+            question.tolerance,
+            precision=question.precision,
+            rules=question.spec.outputs,
+            emulation=emulation,
+        )
+
+    if emulated is None:
+        return compared(outputs).explained_by_itself()
+    return compared(outputs, compared(emulated))
+
+
+def _question(
+    question: Question,
+    subject: Subject,
+    built: BuiltEngine,
+    feeds: Outputs,
+    outputs: Outputs,
+    memory_bytes: int,
+) -> LayerQuestion:
+    from harness.backends.onnxruntime import open_model
+
+    plan: PrecisionPlan = subject.plan(question.precision)
+    offered = {value.name for value in values_of(subject.lowered(plan).model.graph) if value.name}
+
+    def reference(names: Sequence[str]) -> Engine:
+        return open_model(subject.normalised, names)
+
+    return LayerQuestion(
+        subject.normalised,
+        offered,
+        question.precision,
+        question.tolerance,
+        feeds,
+        reference,
+        built.open_instrumented,
+        outputs,
+        subject.backend.instrumentation,
+        memory_bytes,
+    )

@@ -1,0 +1,136 @@
+"""Which intermediate tensors a model has, what makes and feeds them, and how many bytes each takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx
+import onnx_ir as ir
+
+from harness import onnx_file
+from harness.backends.base import Tensors
+from harness.lowering.stubs import through
+from harness.onnx_graph import subgraphs
+
+_COMPARABLE = frozenset(
+    {
+        *(ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE),
+        *(ir.DataType.INT8, ir.DataType.INT16, ir.DataType.INT32, ir.DataType.INT64),
+        *(ir.DataType.UINT8, ir.DataType.UINT16, ir.DataType.UINT32, ir.DataType.UINT64, ir.DataType.BOOL),
+    }
+)
+_SHAPE_SUFFIX = "__shape"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A tensor of the main graph: the node that makes it, and the tensors that the node reads."""
+
+    tensor: str
+    node: str
+    op_type: str
+    reads: tuple[str, ...]
+
+
+def places_of(model: ir.Model) -> tuple[Place, ...]:
+    """Every tensor that a node of the main graph makes and that can be compared, in graph order.
+
+    A node with subgraphs reads also what they read from outside.  Sequences, optionals, strings and
+    complex tensors are left out.
+    """
+    return tuple(
+        Place(value.name, node.name or "", node.op_type, tuple(_reads(node)))
+        for node in model.graph
+        for value in node.outputs
+        if value.name and _comparable(value)
+    )
+
+
+def _reads(node: ir.Node) -> Iterator[str]:
+    inner = (each for graph in subgraphs(node) for one in graph for each in _reads(one))
+    yield from dict.fromkeys([*(v.name for v in node.inputs if v is not None and v.name), *inner])
+
+
+def _comparable(value: ir.Value) -> bool:
+    known = value.type is None or isinstance(value.type, ir.TensorType)
+    return known and (value.dtype is None or value.dtype in _COMPARABLE)
+
+
+def bytes_of(model: ir.Model, names: Sequence[str], feeds: Tensors) -> dict[str, int]:
+    """Bytes of each tensor in FP32 for `feeds`: by shape inference, and where that cannot tell by one run.
+
+    The run returns shapes alone, so that it needs no memory for the tensors.
+    """
+    known = _inferred(model, feeds)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        known |= _measured(model, unknown, feeds)
+    return {name: known[name] for name in names}
+
+
+def _inferred(model: ir.Model, feeds: Tensors) -> dict[str, int]:
+    fixed = onnx_file.clone(model)
+    for value in fixed.graph.inputs:
+        if (name := value.name or "") in feeds:
+            value.shape = ir.Shape(feeds[name].shape)
+
+    def run(proto: onnx.ModelProto) -> onnx.ModelProto:
+        return onnx.shape_inference.infer_shapes(proto, data_prop=True)
+
+    graph = through(fixed, run).graph
+    values = (value for node in graph for value in node.outputs)
+    return {value.name: size for value in values if value.name and (size := _size(value)) is not None}
+
+
+def _size(value: ir.Value) -> int | None:
+    if value.shape is None or not all(isinstance(size, int) for size in value.shape):
+        return None
+    return _width(value) * math.prod(int(size) for size in value.shape if isinstance(size, int))
+
+
+def _measured(model: ir.Model, names: Sequence[str], feeds: Tensors) -> dict[str, int]:
+    from harness.backends.onnxruntime import open_model
+
+    probe = onnx_file.clone(model)
+    values = {value.name: value for node in probe.graph for value in node.outputs}
+    for name in names:
+        node = ir.node("Shape", [values[name]], outputs=[_shape_value(name)])
+        probe.graph.append(node)
+    with open_model(probe, [name + _SHAPE_SUFFIX for name in names]) as engine:
+        shapes = engine.run(feeds)
+    width = {name: _width(values[name]) for name in names}
+    return {n: width[n] * math.prod(int(s) for s in shapes[n + _SHAPE_SUFFIX]) for n in names}
+
+
+def _shape_value(name: str) -> ir.Value:
+    return ir.Value(name=name + _SHAPE_SUFFIX, type=ir.TensorType(ir.DataType.INT64))
+
+
+def _width(value: ir.Value) -> int:
+    return 4 if value.dtype is None else max(1, math.ceil(value.dtype.bitwidth / 8))
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Tensors in groups that fit the memory; `oversized` are those that alone do not."""
+
+    groups: tuple[tuple[str, ...], ...]
+    oversized: tuple[str, ...]
+
+
+def groups_of(bytes_by_tensor: Mapping[str, int], memory_bytes: int) -> Groups:
+    """Tensors in order, in as few groups as the order allows; both sides of a comparison count."""
+    groups: list[list[str]] = []
+    room, oversized = 0, []
+    for name, size in bytes_by_tensor.items():
+        need = 2 * size
+        if need > memory_bytes:
+            oversized.append(name)
+        if not groups or need > room:
+            groups.append([])
+            room = memory_bytes
+        groups[-1].append(name)
+        room -= need
+    return Groups(tuple(map(tuple, groups)), tuple(oversized))

@@ -1,0 +1,238 @@
+"""Layer-wise comparison: every intermediate tensor of an engine against the reference's of the same name.
+
+Tensors are had in groups that fit a memory budget, each group from an instrumented engine and an
+instrumented reference of its own, and are compared and dropped at once; nothing is written to disk.  An
+instrumented engine is another engine: its final outputs are compared with the plain engine's (the observer
+effect), and what it shows explains, it does not decide.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from harness import explain_layers
+from harness.backends.base import Engine, Tensors
+from harness.compare import compare
+from harness.comparison import Comparison
+from harness.errors import DataError
+from harness.layer_graph import Groups, Place, bytes_of, groups_of, places_of
+from harness.precision import UNIT_ROUNDOFF, Precision, Tolerance
+from harness.value_range import ValueRange, format_of, measure_range
+
+Opener = Callable[[Sequence[str]], Engine]
+MEMORY_BYTES = 512 * 2**20
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One tensor: what makes it, its comparison, the range of its reference, and the error that came in.
+
+    `error_in` is the largest error of the tensors that its node reads; a tensor that was not compared
+    stands for those that it is made from.
+    """
+
+    place: Place
+    comparison: Comparison
+    values: ValueRange | None
+    error_in: float
+
+    @property
+    def error(self) -> float:
+        """`mre`; for integers and bools the share that differs; infinite where no number tells."""
+        return error_of(self.comparison)
+
+    @property
+    def over(self) -> bool:
+        """Whether the tensor as a whole is out of tolerance; single rows and elements do not count here."""
+        return any(fault.kind not in ("row", "element") for fault in self.comparison.faults)
+
+    @property
+    def finite(self) -> bool:
+        """Whether NaN and infinities are where the reference has them."""
+        return not any(fault.kind in ("nan", "+inf", "-inf") for fault in self.comparison.faults)
+
+    @property
+    def amplification(self) -> float:
+        """Error out over the largest error in, which counts as one unit roundoff at least."""
+        if math.isinf(self.error_in):
+            return 1.0
+        return self.error / max(self.error_in, UNIT_ROUNDOFF[self.comparison.precision])
+
+    @property
+    def created(self) -> float:
+        """How much more error leaves the node than came in; 0 where it shrinks."""
+        return 0.0 if math.isinf(self.error_in) else max(0.0, self.error - self.error_in)
+
+
+@dataclass(frozen=True)
+class Layers:
+    """All tensors in graph order, and how they were had.
+
+    `instrumentation` is the backend's word for it.  `not_offered`: tensors that the engine does not have.
+    `oversized`: tensors that alone exceed `memory_bytes`.  `observer`: by output, the `mre` between the
+    instrumented engines and the plain one.
+    """
+
+    precision: Precision
+    tolerance: Tolerance
+    layers: tuple[Layer, ...]
+    instrumentation: str
+    groups: int
+    memory_bytes: int
+    not_offered: tuple[str, ...] = ()
+    oversized: tuple[str, ...] = ()
+    observer: Mapping[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def over(self) -> tuple[Layer, ...]:
+        """The tensors out of tolerance, in graph order: the first to diverge first."""
+        return tuple(layer for layer in self.layers if layer.over)
+
+    @property
+    def first_over(self) -> Layer | None:
+        """The first tensor out of tolerance."""
+        return next(iter(self.over), None)
+
+    @property
+    def first_non_finite(self) -> Layer | None:
+        """The first tensor with NaN or infinities of its own."""
+        return next((layer for layer in self.layers if not layer.finite), None)
+
+    def creators(self, count: int = 5) -> tuple[Layer, ...]:
+        """The tensors that create most error, most first."""
+        found = [layer for layer in self.layers if layer.created > 0.0]
+        return tuple(sorted(found, key=lambda layer: -layer.created)[:count])
+
+    @property
+    def beyond_range(self) -> tuple[Layer, ...]:
+        """Tensors whose reference exceeds the largest number of the precision's format."""
+        largest = format_of(self.precision).largest
+        return tuple(one for one in self.layers if one.values and one.values.largest > largest)
+
+    @property
+    def observer_effect(self) -> float:
+        """The largest difference that instrumenting made to a final output, as an `mre`."""
+        return max(self.observer.values(), default=0.0)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader of the figures must know."""
+        return explain_layers.warnings(self)
+
+    def explain(self, subject: str = "", *, context: Sequence[str] = (), reproduce: str = "") -> str:
+        """All layers out of tolerance in one text, the first to diverge first, then who creates the error."""
+        return explain_layers.layers(self, subject, context=context, reproduce=reproduce)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON data, one flat row for each tensor."""
+        return explain_layers.to_json(self)
+
+
+@dataclass(frozen=True)
+class LayerQuestion:
+    """What is compared, on what.
+
+    `normalised` is the FP32 graph; `offered` the names of tensors that the engine can show; `reference` and
+    `engine` open runs that return the named tensors, the engine's besides its final outputs; `outputs` are
+    the plain engine's final outputs for `feeds`.
+    """
+
+    normalised: ir.Model
+    offered: Collection[str]
+    precision: Precision
+    tolerance: Tolerance
+    feeds: Tensors
+    reference: Opener
+    engine: Opener
+    outputs: Mapping[str, NDArray[Any]]
+    instrumentation: str
+    memory_bytes: int = MEMORY_BYTES
+
+
+def compare_layers(question: LayerQuestion, progress: Callable[[str], None] | None = None) -> Layers:
+    """Compare every tensor that both sides have, group by group.
+
+    Raises DataError where there is no tensor to compare, and what opening and running engines raises.
+    """
+    places = places_of(question.normalised)
+    shared = [place.tensor for place in places if place.tensor in question.offered]
+    if not shared:
+        raise DataError("the engine offers no tensor of the reference: there are no layers to compare")
+    plan = groups_of(bytes_of(question.normalised, shared, question.feeds), question.memory_bytes)
+    found: dict[str, tuple[Comparison, ValueRange | None]] = {}
+    observer: dict[str, float] = {}
+    for index, group in enumerate(plan.groups):
+        if progress is not None:
+            progress(f"layers: group {index + 1} of {len(plan.groups)}, {len(group)} tensors")
+        found.update(_compare_group(question, group, observer))
+    return _layers(question, places, plan, found, observer)
+
+
+def _compare_group(
+    question: LayerQuestion, group: Sequence[str], observer: dict[str, float]
+) -> Iterator[tuple[str, tuple[Comparison, ValueRange | None]]]:
+    with question.reference(group) as reference:
+        expected = reference.run(question.feeds)
+    with question.engine(group) as engine:
+        actual = engine.run(question.feeds)
+    for name, plain in question.outputs.items():
+        if name in actual:
+            changed = compare(actual[name], plain, question.tolerance, precision=question.precision)
+            observer[name] = max(observer.get(name, 0.0), error_of(changed))
+    for name in group:
+        yield name, _compare_tensor(question, name, actual.pop(name), expected.pop(name))
+
+
+def _compare_tensor(
+    question: LayerQuestion, name: str, actual: NDArray[Any], expected: NDArray[Any]
+) -> tuple[Comparison, ValueRange | None]:
+    found = compare(actual, expected, question.tolerance, precision=question.precision, name=name)
+    if found.metrics is None:
+        return found, None
+    return found, measure_range(expected, format_of(question.precision))
+
+
+def _layers(
+    question: LayerQuestion,
+    places: Sequence[Place],
+    plan: Groups,
+    found: Mapping[str, tuple[Comparison, ValueRange | None]],
+    observer: Mapping[str, float],
+) -> Layers:
+    errors: dict[str, float] = {}
+    layers = []
+    for place in places:
+        error_in = max((errors.get(name, 0.0) for name in place.reads), default=0.0)
+        if place.tensor not in found:
+            errors[place.tensor] = error_in
+            continue
+        comparison, values = found[place.tensor]
+        layers.append(Layer(place, comparison, values, error_in))
+        errors[place.tensor] = layers[-1].error
+    return Layers(
+        question.precision,
+        question.tolerance,
+        tuple(layers),
+        question.instrumentation,
+        len(plan.groups),
+        question.memory_bytes,
+        tuple(place.tensor for place in places if place.tensor not in found),
+        plan.oversized,
+        dict(observer),
+    )
+
+
+def error_of(found: Comparison) -> float:
+    """One number for how wrong a tensor is: `mre`, the share unequal, or infinity."""
+    if found.equality is not None:
+        return found.equality.fraction
+    if found.metrics is not None and not found.metrics.finite and not found.faults:
+        return 0.0
+    return math.inf if math.isnan(found.mre) else found.mre
