@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.backends.base import Audit, Backend, BackendInfo, BuildRequest, Engine, Face
-from harness.cache import JSON, Cache
+from harness.cache import JSON, Cache, Entry
 from harness.lowering.model import LoweredModel, Ranges
 from harness.precision import Precision, PrecisionPlan
 from harness.spec import BuildSpec, Profile
@@ -120,6 +120,11 @@ def build(source: EngineSource, backend: Backend, cache: Cache) -> BuiltEngine:
         return _describe(source, info, hashes, lowered, audit, time.perf_counter() - started, folder)
 
     entry = cache.get_or_make("engine", key, make, label=f"{source.label} {info.backend} {info.provider}")
+    return built(entry, backend)
+
+
+def built(entry: Entry, backend: Backend) -> BuiltEngine:
+    """The engine that an entry of the cache holds."""
     parts = dict(entry.manifest)
     manifest = Manifest(**(parts | {"hashes": {**parts["hashes"], "files": dict(entry.files)}}))
     return BuiltEngine(manifest, entry.folder, entry.hit, entry.reason, backend)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.doubts import conditions_doubts, sample_doubts
 from harness.errors import UsageError
 
 
@@ -18,7 +19,8 @@ class Latency:
 
     `round_sizes` cuts `samples_s` into the rounds they were taken in.  `device_samples_s` are times
     between device events around the same call; empty where there is no device.  `memory_bytes` is the
-    largest seen between rounds.  `doubts` are complete sentences.
+    largest seen between rounds.  `settled`: whether the warm-up did; `lost`: samples left out because the
+    clock went backwards.
     """
 
     samples_s: tuple[float, ...]
@@ -26,7 +28,8 @@ class Latency:
     warmup_s: tuple[float, ...] = ()
     device_samples_s: tuple[float, ...] = ()
     batch: int = 1
-    doubts: tuple[str, ...] = ()
+    settled: bool = True
+    lost: int = 0
     memory_bytes: Mapping[str, int] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     conditions: Mapping[str, Any] = field(default_factory=dict)
@@ -80,9 +83,16 @@ class Latency:
         """Median device time of one call, in seconds; None where no device time was taken."""
         return float(np.median(self.device_samples_s)) if self.device_samples_s else None
 
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why the figures may mislead, a sentence each."""
+        before, after = (self.conditions.get(when, {}) for when in ("before", "after"))
+        own = sample_doubts(self.rounds_s, settled=self.settled, lost=self.lost)
+        return own + conditions_doubts(before, after)
+
     def to_json(self) -> dict[str, Any]:
         """Raw samples and derived figures as plain JSON data; `from_json` reads the raw ones."""
-        derived = ("p50_s", "p90_s", "p99_s", "mad_s", "throughput_per_s", "device_p50_s")
+        derived = ("p50_s", "p90_s", "p99_s", "mad_s", "throughput_per_s", "device_p50_s", "doubts")
         return {**asdict(self), **{name: getattr(self, name) for name in derived}}
 
     @classmethod
@@ -95,7 +105,8 @@ class Latency:
                 warmup_s=_times(data.get("warmup_s", ())),
                 device_samples_s=_times(data.get("device_samples_s", ())),
                 batch=int(data.get("batch", 1)),
-                doubts=tuple(map(str, data.get("doubts", ()))),
+                settled=bool(data.get("settled", True)),
+                lost=int(data.get("lost", 0)),
                 memory_bytes=dict(data.get("memory_bytes", {})),
                 settings=dict(data.get("settings", {})),
                 conditions=dict(data.get("conditions", {})),
@@ -105,7 +116,7 @@ class Latency:
 
     @classmethod
     def joined(cls, parts: Sequence[Latency]) -> Latency:
-        """One latency of all rounds of `parts`, taken in that order; doubts once each."""
+        """One latency of all rounds of `parts`, taken in that order."""
         if not parts:
             raise UsageError("latency: nothing to join")
         chained = itertools.chain.from_iterable
@@ -115,7 +126,8 @@ class Latency:
             round_sizes=tuple(chained(part.round_sizes for part in parts)),
             warmup_s=parts[0].warmup_s,
             device_samples_s=tuple(chained(part.device_samples_s for part in parts)),
-            doubts=tuple(dict.fromkeys(chained(part.doubts for part in parts))),
+            settled=all(part.settled for part in parts),
+            lost=sum(part.lost for part in parts),
             memory_bytes=_largest([part.memory_bytes for part in parts]),
             conditions={
                 "before": parts[0].conditions.get("before", {}),

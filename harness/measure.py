@@ -13,13 +13,12 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.doubts import conditions_doubts, sample_doubts
 from harness.errors import RunError, UsageError
 from harness.latency import Latency
 from harness.machine import MachineProbe, Probe
@@ -27,6 +26,7 @@ from harness.machine import MachineProbe, Probe
 Call = Callable[[Any], Any]
 Clock = Callable[[], int]
 
+MIN_ROUNDS = 5
 WINDOW = 5
 """Warm-up calls whose medians are compared with each other."""
 SETTLED = 0.03
@@ -50,10 +50,11 @@ class DeviceTimer(Protocol):
 class Sampling:
     """How much is measured: `max_samples` and `max_time_s` count all rounds together, warm-up apart.
 
-    `min_per_round` holds even where a round then takes longer than its share of `max_time_s`.
+    `min_per_round` holds even where a round then takes longer than its share of `max_time_s`; slow calls
+    get fewer rounds, but never fewer than `MIN_ROUNDS`.
     """
 
-    rounds: int = 10
+    rounds: int = 20
     min_per_round: int = 3
     max_samples: int = 1000
     max_time_s: float = 2.0
@@ -66,10 +67,12 @@ class Sampling:
         if min(counts) < 1 or min(self.max_time_s, self.warmup_time_s, self.pause_s) < 0:
             raise UsageError(f"{self}: counts must be >= 1, times >= 0")
 
-    def per_round(self, typical_s: float) -> int:
-        """Samples of one round of a call that takes about `typical_s`."""
-        in_time = int(self.max_time_s / self.rounds / max(typical_s, 1e-9))
-        return max(self.min_per_round, min(in_time, self.max_samples // self.rounds))
+    def fitted(self, typical_s: float) -> tuple[int, int]:
+        """Number of rounds, and samples in each, for a call that takes about `typical_s`."""
+        calls = int(self.max_time_s / max(typical_s, 1e-9))
+        least = min(self.rounds, MIN_ROUNDS)
+        rounds = min(self.rounds, max(least, 2 * calls // self.min_per_round))
+        return rounds, max(self.min_per_round, min(calls, self.max_samples) // rounds)
 
 
 def measure(
@@ -97,22 +100,22 @@ def measure(
     with _collector_paused():
         warmup, settled = _warm_up(call, turns, clock, sampling)
         before = probe.read()
-        per_round = sampling.per_round(_typical(warmup))
-        rounds, device, resident = _sample(call, turns, clock, sampling, per_round, probe, device_timer)
+        counts = sampling.fitted(_typical(warmup))
+        rounds, device, memory = _sample(call, turns, clock, counts, sampling.pause_s, probe, device_timer)
     after = probe.read()
     kept = [_forward(times) for times in rounds]
     lost = sum(map(len, rounds)) - sum(map(len, kept))
     if not any(kept):
         raise RunError("latency: the clock never ran forward: there is no sample to keep")
-    doubts = sample_doubts(kept, settled=settled, lost=lost) + conditions_doubts(before, after)
     return Latency(
         samples_s=tuple(itertools.chain.from_iterable(kept)),
         round_sizes=tuple(len(times) for times in kept if times),
         warmup_s=_forward(warmup),
         device_samples_s=tuple(device),
         batch=batch,
-        doubts=doubts,
-        memory_bytes=resident,
+        settled=settled,
+        lost=lost,
+        memory_bytes=memory,
         settings={"gc": "off", **(settings or {})},
         conditions={"before": before, "after": after},
     )
@@ -125,10 +128,15 @@ def interleave(
 
     `options` are those of `measure`.  The order turns round from round to round.
     """
-    one = Sampling(
-        1, sampling.min_per_round, max(1, sampling.max_samples // sampling.rounds),
-        sampling.max_time_s / sampling.rounds, sampling.warmup_time_s, sampling.warmup_calls,
-    )  # fmt: skip
+    share = sampling.rounds
+    one = replace(
+        sampling,
+        rounds=1,
+        max_samples=max(1, sampling.max_samples // share),
+        max_time_s=sampling.max_time_s / share,
+        warmup_time_s=sampling.warmup_time_s / share,
+        pause_s=0.0,
+    )
     rounds: dict[str, list[Latency]] = {name: [] for name in calls}
     names = list(calls)
     for number in range(sampling.rounds):
@@ -143,10 +151,10 @@ def _warm_up(call: Call, turns: Iterator[Any], clock: Clock, sampling: Sampling)
     times: list[int] = []
     start = clock()
     while len(times) < sampling.warmup_calls:
-        times += _timed(call, itertools.islice(turns, WINDOW), clock)
+        times += _timed(call, itertools.islice(turns, 1), clock)
         if _settled(times):
             return times, True
-        if abs(clock() - start) > sampling.warmup_time_s * 1e9 and len(times) >= 2 * WINDOW:
+        if abs(clock() - start) > sampling.warmup_time_s * 1e9 and len(times) >= WINDOW:
             break
     return times, False
 
@@ -164,8 +172,8 @@ def _sample(
     call: Call,
     turns: Iterator[Any],
     clock: Clock,
-    sampling: Sampling,
-    per_round: int,
+    counts: tuple[int, int],
+    pause_s: float,
     probe: Probe,
     device_timer: DeviceTimer | None,
 ) -> tuple[list[list[int]], list[float], dict[str, int]]:
@@ -173,14 +181,14 @@ def _sample(
     rounds: list[list[int]] = []
     device: list[float] = []
     memory: dict[str, int] = {}
-    for _ in range(sampling.rounds):
+    number, per_round = counts
+    for _ in range(number):
         rounds.append(_timed(call, itertools.islice(turns, per_round), clock))
         if device_timer is not None:
             device += _device_timed(call, itertools.islice(turns, per_round), device_timer)
         memory = {key: max(value, memory.get(key, 0)) for key, value in probe.memory().items()}
         gc.collect(0)
-        if sampling.pause_s:
-            time.sleep(sampling.pause_s)
+        time.sleep(pause_s)
     return rounds, device, memory
 
 

@@ -62,6 +62,10 @@ FLAGS: tuple[Flag, ...] = (
     _switch("--trt-no-code", "refuse specs that run Python code: loaders and metrics (default: off)"),
     _one("--trt-layer-memory", "BYTES", "memory for intermediate tensors, in bytes or with KiB, MiB, GiB "
          f"(default: {DEFAULT_LAYER_MEMORY})", DEFAULT_LAYER_MEMORY),
+    _one("--trt-baseline", "PATH", "results.json, run's folder or folder of runs: fail where accuracy or "
+         "latency regressed against it (default: none)"),
+    _switch("--trt-interleave", "measure the baseline's engine, if the cache still has it, in turn with the "
+            "new one (default: off)"),
 )  # fmt: skip
 
 
@@ -85,6 +89,8 @@ class Options:
     strict: bool = False
     allow_code: bool = True
     layer_memory_bytes: int = 512 * 2**20
+    baseline: Path | None = None
+    interleave: bool = False
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Options:
@@ -103,6 +109,8 @@ class Options:
             strict=given["trt_strict"],
             allow_code=not given["trt_no_code"],
             layer_memory_bytes=parse_bytes("--trt-layer-memory", given["trt_layer_memory"]),
+            baseline=_baseline(given["trt_baseline"], given["trt_interleave"]),
+            interleave=given["trt_interleave"],
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -135,6 +143,12 @@ def parse_bytes(option: str, text: str) -> int:
     if not found:
         raise UsageError(f"{option} = {text!r}: must be bytes > 0, or a number with KiB, MiB or GiB")
     return int(found[1]) * _UNITS[found[2]]
+
+
+def _baseline(path: str | None, interleave: bool) -> Path | None:
+    if interleave and not path:
+        raise UsageError("--trt-interleave: needs --trt-baseline")
+    return _existing("--trt-baseline", path) if path else None
 
 
 def _existing(option: str, path: str) -> Path:

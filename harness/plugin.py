@@ -17,11 +17,17 @@ import pytest
 from harness import errors, selection, xfails
 from harness.heartbeat import Heartbeat
 from harness.options import FLAGS, Options
-from harness.report.collect import Collector, Phase, rank
+from harness.points import points
+from harness.report.collect import Collector, Phase, rank, record_from
 from harness.run import Run
 from harness.selection import Case
 
-pytest_plugins = ("harness.fixtures.session", "harness.fixtures.cases", "harness.fixtures.metamorphic")
+pytest_plugins = (
+    "harness.fixtures.session",
+    "harness.fixtures.cases",
+    "harness.fixtures.metamorphic",
+    "harness.fixtures.latency",
+)
 
 RUN = pytest.StashKey[Run]()
 BEAT = pytest.StashKey[Heartbeat]()
@@ -65,7 +71,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     run = session.config.stash[RUN]
     if run.concerned:
         with _usage():
-            _ = run.selection, run.xfails
+            _ = run.selection, run.xfails, run.baseline
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -80,9 +86,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     try:
         cases = metafunc.config.stash[RUN].selection.cases
+        pairs = [(case, point) for case in cases for point in points(case.spec)]
     except errors.UsageError as error:
         pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
-    metafunc.parametrize("trt_case", cases, ids=[case.id for case in cases], indirect=True, scope="session")
+    if "point" in metafunc.fixturenames:
+        ids = [f"{case.id}:{point.id}" for case, point in pairs]
+        metafunc.parametrize(("trt_case", "point"), pairs, ids=ids, indirect=["trt_case"], scope="session")
+    else:
+        ids = [case.id for case in cases]
+        metafunc.parametrize("trt_case", cases, ids=ids, indirect=True, scope="session")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -130,6 +142,8 @@ def pytest_runtest_makereport(
     # Plain data in the report's __dict__ crosses xdist's processes; user_properties would fill JUnit's XML.
     report.__dict__["trt_records"] = item.stash.get(RECORDS, [])
     item.stash[RECORDS] = []
+    if report.passed and report.when == "call":
+        _fail_regressed(report, item.config.stash[RUN])
     if report.failed and call.excinfo and isinstance(call.excinfo.value, ONE_LINE):
         report.longrepr = chained(call.excinfo.value)
         report.__dict__["trt_usage"] = isinstance(call.excinfo.value, errors.UsageError)
@@ -184,6 +198,18 @@ class Watch:
 def phase(report: pytest.TestReport) -> Phase:
     """What one report says, without pytest's types."""
     return Phase(_outcome(report), report.duration, _message(report), getattr(report, "trt_records", ()))
+
+
+def _fail_regressed(report: pytest.TestReport, run: Run) -> None:
+    """A test whose records regressed against `--trt-baseline` has failed."""
+    raw = getattr(report, "trt_records", ())
+    if run.options.baseline is None or not raw:
+        return
+    from harness import regression
+
+    found = regression.regressed([record_from(one) for one in raw], run.baseline)
+    if found:
+        report.outcome, report.longrepr = "failed", regression.explain(found)
 
 
 def chained(error: BaseException) -> str:

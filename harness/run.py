@@ -15,6 +15,7 @@ from harness.options import Options
 from harness.report.collect import Collector, now
 from harness.report.environment import RUNTIMES, environment, versions
 from harness.report.overview import overview
+from harness.report.records import Record
 from harness.report.results import Results
 from harness.report.terminal import table
 from harness.report.write import write_run
@@ -48,6 +49,13 @@ class Run:
     def xfails(self) -> tuple[Xfail, ...]:
         """The expected failures.  Raises UsageError."""
         return xfails.read(self.xfail_file)
+
+    @cached_property
+    def baseline(self) -> list[Record]:
+        """The records of `--trt-baseline`; none without it.  Raises UsageError."""
+        from harness.report.history import records_of, runs_in
+
+        return records_of(runs_in(self.options.baseline)) if self.options.baseline else []
 
     def reproduce(self, nodeid: str) -> str:
         """The command that runs one test again."""

@@ -155,7 +155,8 @@ def test_json_round_trip_keeps_raw_samples_and_derives_the_same(rounds, batch):
         samples_s=tuple(itertools.chain.from_iterable(rounds)),
         round_sizes=tuple(map(len, rounds)),
         batch=batch,
-        doubts=("d",),
+        settled=False,
+        lost=2,
     )
     back = Latency.from_json(json.loads(json.dumps(latency.to_json())))
     assert back == latency

@@ -137,8 +137,12 @@ def rank(nodeid: str) -> int:
 
 
 def parse_nodeid(nodeid: str) -> tuple[Kind, str, str] | None:
-    """Kind, model and precision of `suites/test_outputs.py::test_outputs[mnist_cnn-fp16]`; else None."""
-    found = re.fullmatch(r"(?:.*/)?test_([^/:]+)\.py::[^\[]*\[(.+)-([^-\]]+)\]", nodeid, re.DOTALL)
+    """Kind, model and precision of `suites/test_outputs.py::test_outputs[mnist_cnn-fp16]`; else None.
+
+    What follows a colon, `[mnist_cnn-fp16:default-b8]`, says where in the case.
+    """
+    pattern = r"(?:.*/)?test_([^/:]+)\.py::[^\[]*\[([^:]+)-([^-:\]]+)(?::.*)?\]"
+    found = re.fullmatch(pattern, nodeid, re.DOTALL)
     if not found:
         return None
     stem = found[1]

@@ -1,0 +1,169 @@
+"""The latency of one engine at the batch sizes of its spec, once its own outputs were compared.
+
+An engine may offer more than `run`: `resident(feeds, profile)`, a call without host copies, and
+`timer(profile)`, a `measure.DeviceTimer` on its stream.  Where it does, all times are taken; host time
+end to end always is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from harness.backends.base import BackendInfo, Engine, Tensors
+from harness.compare import compare_outputs
+from harness.comparison import OutputsComparison
+from harness.engine import BuiltEngine
+from harness.inputs import Feeds
+from harness.latency import Latency
+from harness.machine import threads
+from harness.measure import Sampling, interleave, measure
+from harness.points import Point
+from harness.precision import Precision, Tolerance
+from harness.regression import retaken
+from harness.report.records import Record
+from harness.spec import ModelSpec
+from harness.validate import feeds_needed, stacked
+
+ROTATION = 8
+ROTATION_BYTES = 256 * 2**20
+"""Feeds that rotate, and the bytes that they may take together."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One engine, ready to be measured at points of its spec.
+
+    `reference` gives the expected outputs of a feed.
+    """
+
+    spec: ModelSpec
+    precision: Precision
+    tolerance: Tolerance
+    engine: Engine
+    feeds: Feeds
+    reference: Callable[[Tensors], Mapping[str, Any]]
+
+    def compared(self, point: Point) -> OutputsComparison:
+        """This engine's outputs at the point, on as many samples as the outputs test takes."""
+        rows, count = self.feeds.rows(point.shapes), feeds_needed(self.feeds, point.shapes)
+        feeds = [self.feeds.feed(point.shapes, k * rows) for k in range(count)]
+        return compare_outputs(
+            stacked([self.engine.run(feed, point.profile) for feed in feeds]),
+            stacked([self.reference(feed) for feed in feeds]),
+            self.tolerance,
+            precision=self.precision,
+            rules=self.spec.outputs,
+        )
+
+    def call(self, point: Point) -> Callable[[Tensors], Any]:
+        """What is timed: one run from arrays in host memory to arrays in host memory."""
+        run, profile = self.engine.run, point.profile
+        return lambda feed: run(feed, profile)
+
+    def measured(self, point: Point, sampling: Sampling, settings: Mapping[str, Any]) -> dict[str, Latency]:
+        """`host`, and `resident` (no host copies, with device times) where the engine offers it."""
+        feeds = rotation(self.feeds, point)
+        take = partial(measure, sampling=sampling, batch=point.batch, settings=settings)
+        found = {"host": take(self.call(point), feeds)}
+        resident, timer = (getattr(self.engine, name, None) for name in ("resident", "timer"))
+        if resident is not None:
+            calls = [resident(feed, point.profile) for feed in feeds]
+            device = timer(point.profile) if timer else None
+            found["resident"] = take(lambda call: call(), calls, device_timer=device)
+        return found
+
+    def beside(
+        self, other: Bench, point: Point, sampling: Sampling, settings: Mapping[str, Any]
+    ) -> dict[str, Latency]:
+        """Host latency of this engine (`host`) and of another one (`base`), round by round in turn."""
+        calls = {"base": other.call(point), "host": self.call(point)}
+        feeds = rotation(self.feeds, point)
+        return interleave(calls, feeds, sampling, batch=point.batch, settings=settings)
+
+
+def rotation(feeds: Feeds, point: Point) -> list[dict[str, Any]]:
+    """Feeds of different samples that take turns, as many as fit into ROTATION_BYTES."""
+    rows = feeds.rows(point.shapes)
+    first = feeds.feed(point.shapes, 0)
+    size = sum(array.nbytes for array in first.values())
+    count = min(ROTATION, math.ceil(feeds.samples / rows), max(1, ROTATION_BYTES // max(1, size)))
+    return [first, *(feeds.feed(point.shapes, k * rows) for k in range(1, count))]
+
+
+def machine(info: BackendInfo) -> dict[str, str]:
+    """What a latency depends on besides the engine; baselines compare only where all of it agrees."""
+    own = threads()
+    intra, inter = (info.details.get(f"{kind}_op_threads", "default") for kind in ("intra", "inter"))
+    return {
+        "provider": info.provider,
+        "device": info.device,
+        "driver": info.details.get("driver", "none"),
+        "version": info.version,
+        "threads": f"intra {intra}, inter {inter}, cpus {own['cpus']}, OMP {own['OMP_NUM_THREADS']}",
+        "cuda_graph": info.details.get("cuda_graph", "off"),
+        "copies": "host to host",
+    }
+
+
+def data(point: Point, built: BuiltEngine, info: BackendInfo, found: Mapping[str, Latency]) -> dict[str, Any]:
+    """The record's `data`, as reports/README.md describes it."""
+    host, resident = found["host"], found.get("resident")
+    figures = ("p50_s", "p90_s", "p99_s", "mad_s", "throughput_per_s")
+    return {
+        "batch": point.batch,
+        **{name: getattr(host, name) for name in figures},
+        "device_p50_s": resident.device_p50_s if resident else None,
+        "resident_p50_s": resident.p50_s if resident else None,
+        "memory_bytes": {k: v for latency in found.values() for k, v in latency.memory_bytes.items()},
+        "engine_bytes": built.manifest.engine_bytes,
+        "build_s": built.manifest.build_s,
+        "machine": machine(info),
+        "host": host.to_json(),
+        "resident": resident.to_json() if resident else None,
+    }
+
+
+@dataclass(frozen=True)
+class LatencyRun:
+    """Measures an engine and makes its records; `base` is a baseline's engine with its manifest's hash."""
+
+    bench: Bench
+    built: BuiltEngine
+    info: BackendInfo
+    sampling: Sampling
+    baseline: Sequence[Record] = ()
+    base: tuple[str, Bench] | None = None
+
+    def take(self, point: Point) -> dict[str, Latency]:
+        """All latencies of one point, those of the baseline's engine (`base`) among them if there is one."""
+        settings = machine(self.info)
+        found = self.bench.measured(point, self.sampling, settings)
+        if self.base is not None:
+            found |= self.bench.beside(self.base[1], point, self.sampling, settings)
+        return found
+
+    def judged(self, point: Point, found: Mapping[str, Latency]) -> Record:
+        """The record: `unverified` where this engine's own outputs do not pass; measured again if slower."""
+        compared = self.bench.compared(point)
+        figures = data(point, self.built, self.info, found)
+        figures["outputs"] = {"mre": compared.mre, "limit": self.bench.tolerance.limit}
+        if self.base is not None:
+            figures["interleaved"] = {"manifest": self.base[0], "host": found["base"].to_json()}
+        made = Record(
+            "latency",
+            self.bench.spec.name,
+            str(self.bench.precision),
+            self.info.backend,
+            "pass" if compared.quality else "unverified",
+            profile=point.name,
+            shapes={name: list(shape) for name, shape in point.shapes.items()},
+            data=figures,
+            manifest=self.built.manifest.hash,
+            warnings=found["host"].doubts,
+            message="" if compared.quality else compared.explain("the deployed engine"),
+        )
+        return retaken(made, self.baseline, lambda: self.take(point)["host"])

@@ -1,0 +1,45 @@
+"""GitHub workflow commands: failures and regressions as annotations of a pull request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from harness.report.baseline import Difference
+from harness.report.changes import one_line, regressions
+from harness.report.collect import BAD
+from harness.report.records import Record
+
+LIMIT = 4000
+
+
+def of_differences(found: Iterable[Difference]) -> list[str]:
+    """An error for each regression."""
+    return [
+        command("error", f"Regression: {d.key.model} {d.key.precision} {d.figure}", one_line(d))
+        for d in regressions(found)
+    ]
+
+
+def of_records(records: Iterable[Record]) -> list[str]:
+    """An error for each record that failed, a warning for each that passed with warnings."""
+    found = []
+    for record in records:
+        title = f"{record.model} {record.precision} {record.kind}: {record.verdict}"
+        if record.verdict in BAD:
+            found.append(command("error", title, f"{record.message}\n{record.reproduce}".strip()))
+        elif record.warnings:
+            found.append(command("warning", title, "\n".join(record.warnings)))
+    return found
+
+
+def command(level: str, title: str, message: str) -> str:
+    """One workflow command on one line, escaped as GitHub's runner reads it."""
+    return f"::{level} title={_property(title[:200])}::{_data(message[:LIMIT])}"
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
