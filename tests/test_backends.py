@@ -107,8 +107,7 @@ def test_a_missing_onnxruntime_says_how_to_install_it(monkeypatch: pytest.Monkey
 
 def test_naming_the_backends_imports_no_runtime() -> None:
     code = (
-        "import sys, harness.backends, harness.backends.base
-"
+        "import sys, harness.backends, harness.backends.base\n"
         "print([m for m in ('onnxruntime', 'tensorrt', 'onnx', 'onnx_ir') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
