@@ -66,7 +66,8 @@ class Run:
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         here, options = environment(self.options), self.options.to_json()
         head = Results(name, now(), command=("pytest", *self.command), environment=here, options=options)
-        self.collector = Collector(root / self.options.report_dir / name, head, self.reproduce)
+        folder = root / self.options.report_dir / name
+        self.collector = Collector(folder, head, lambda: self.selection.ids, self.reproduce)
         return self.collector
 
     def finish_report(self, exit_status: int, complete: bool) -> Sequence[Path]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.report.collect import belongs
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def stale(
 ) -> list[Xfail]:
     """Entries of collected test files that match no test.
 
-    `known` are the parameters that exist without narrowing; `whole_files` says that the run asked for
+    `known` are the cases that exist without narrowing; `whole_files` says that the run asked for
     files, not for single tests, so that a function not collected does not exist.
     """
     functions = {nodeid.partition("[")[0] for nodeid in collected}
@@ -66,7 +67,7 @@ def stale(
     return [
         entry
         for entry in entries
-        if (entry.function in functions and entry.parameters not in known)
+        if (entry.function in functions and not any(belongs(entry.parameters, case) for case in known))
         or (whole_files and entry.file in files and entry.function not in functions)
     ]
 

@@ -7,7 +7,7 @@ import pytest
 from harness.errors import UsageError
 from harness.report import results as results_json
 from harness.report import summary
-from harness.report.collect import Collector, Phase, outcome, parse_nodeid
+from harness.report.collect import Collector, Phase, case_in, kind_of, outcome
 from harness.report.overview import overview, worst
 from harness.report.plain import dumps, write_text
 from harness.report.records import Record
@@ -23,7 +23,7 @@ def made_record(verdict="pass", kind="outputs", model="net", precision="fp16", *
 
 
 def collected(tmp_path, *phases, nodeid=NODE):
-    collector = Collector(tmp_path, HEAD, lambda node: f"pytest {node}")
+    collector = Collector(tmp_path, HEAD, lambda: ["net-fp16"], lambda node: f"pytest {node}")
     collector.begin(nodeid)
     for phase in phases:
         collector.add(nodeid, phase)
@@ -143,7 +143,7 @@ def test_tests_without_a_case_leave_no_record(tmp_path):
 
 
 def test_a_test_that_a_crash_left_open_is_an_error(tmp_path):
-    collector = Collector(tmp_path, HEAD)
+    collector = Collector(tmp_path, HEAD, lambda: ["net-fp16"])
     collector.begin(NODE)
     run = collector.results(exit_status=2, complete=False)
     assert [test.outcome for test in run.tests] == ["error"]
@@ -156,16 +156,32 @@ def test_the_worst_phase_decides():
 
 
 @pytest.mark.parametrize(
-    ("nodeid", "parsed"),
+    ("nodeid", "kind"),
     [
-        (NODE, ("outputs", "net", "fp16")),
-        ("suites/test_engines.py::test_engine[a-b-int8+fp16]", ("engine", "a-b", "int8+fp16")),
-        ("test_latency.py::test_latency[net-fp32]", ("latency", "net", "fp32")),
-        ("tests/test_x.py::test_y", None),
+        (NODE, "outputs"),
+        ("suites/test_engines.py::test_engine[a-b-int8+fp16]", "engine"),
+        ("test_latency.py::test_latency[net-fp32]", "latency"),
+        ("tests/test_x.py::test_y", "engine"),
     ],
 )
-def test_ids_tell_kind_model_and_precision(nodeid, parsed):
-    assert parse_nodeid(nodeid) == parsed
+def test_the_file_of_a_test_tells_the_kind_of_its_records(nodeid, kind):
+    assert kind_of(nodeid) == kind
+
+
+@pytest.mark.parametrize(
+    ("parameters", "case"),
+    [
+        ("net-fp16", ("net", "fp16")),
+        ("net-fp16-batch-rows", ("net", "fp16")),
+        ("net-int8+fp16", ("net", "int8+fp16")),
+        ("net-fp16-v2-fp32:opt", ("net-fp16-v2", "fp32")),
+        ("nets-fp16", None),
+        ("", None),
+    ],
+)
+def test_the_parameters_of_a_test_tell_its_case(parameters, case):
+    ids = ["net-fp16", "net-int8", "net-int8+fp16", "net-fp16-v2-fp32"]
+    assert case_in(f"suites/test_x.py::test_y[{parameters}]", ids) == case
 
 
 def test_the_overview_has_the_worst_of_each_case():

@@ -5,7 +5,6 @@ Each finished test is appended to a journal at once, so that a killed run keeps 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -13,11 +12,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 from harness.report.plain import dumps
-from harness.report.records import Kind, Record
+from harness.report.records import Kind, Record, Verdict
 from harness.report.results import JOURNAL, Results, TestOutcome
 
 BAD = frozenset({"precision-limited", "engine-suspect", "fail", "error"})
-_FILE_KINDS: Mapping[str, Kind] = {"engines": "engine"}
 
 
 @dataclass(frozen=True)
@@ -32,10 +30,14 @@ class Phase:
 
 @dataclass
 class Collector:
-    """Collects phases by test; `head` describes the run, `folder` is where it is written."""
+    """Collects phases by test; `head` describes the run, `folder` is where it is written.
+
+    `ids` gives the ids of all cases, `reproduce` the command that runs a test again.
+    """
 
     folder: Path
     head: Results
+    ids: Callable[[], Iterable[str]] = tuple
     reproduce: Callable[[str], str] = str
     records: list[Record] = field(default_factory=list)
     tests: list[TestOutcome] = field(default_factory=list)
@@ -64,7 +66,8 @@ class Collector:
         phases = self._open.pop(nodeid)
         test = outcome(nodeid, phases)
         told = [record_from(raw) for phase in phases for raw in phase.records]
-        told += untold(test, told, self.head.environment, self.reproduce(nodeid))
+        backend = str(self.head.environment.get("backend", ""))
+        told += untold(test, told, case_in(nodeid, self.ids()), backend, self.reproduce(nodeid))
         for record in told:
             self._append({"record": record.to_json()})
         self._append({"test": test.__dict__})
@@ -111,40 +114,47 @@ def outcome(nodeid: str, phases: Sequence[Phase]) -> TestOutcome:
 
 
 def untold(
-    test: TestOutcome, told: Iterable[Record], environment: Mapping[str, Any], reproduce: str
+    test: TestOutcome, told: Sequence[Record], case: tuple[str, str] | None, backend: str, reproduce: str
 ) -> list[Record]:
-    """A record for a test that failed or was skipped without leaving one that says so."""
-    case = parse_nodeid(test.nodeid)
-    told = list(told)
+    """A record for a test that ended badly or early and told nothing of it; `case` is model and precision."""
     failed = test.outcome in ("failed", "error", "xfailed") and not any(r.verdict in BAD for r in told)
     if case is None or not (failed or (test.outcome == "skipped" and not told)):
         return []
-    kind, model, precision = case
-    backend = str(environment.get("backend", ""))
-    verdict = "error" if failed else "skipped"
+    verdict: Verdict = "error" if failed else "skipped"
     return [
         Record(
-            kind, model, precision, backend, verdict,  # type: ignore[arg-type]
-            message=test.message, nodeid=test.nodeid, reproduce=reproduce, duration_s=test.duration_s,
+            kind_of(test.nodeid),
+            *case,
+            backend,
+            verdict,
+            message=test.message,
+            nodeid=test.nodeid,
+            reproduce=reproduce,
+            duration_s=test.duration_s,
         )
-    ]  # fmt: skip
+    ]
+
+
+def kind_of(nodeid: str) -> Kind:
+    """What the records of a test are: `suites/test_outputs.py::...` makes `outputs`; `engine` if in doubt."""
+    stem = nodeid.partition("::")[0].rpartition("/")[2].removeprefix("test_").removesuffix(".py")
+    return next((kind for kind in get_args(Kind) if kind == stem), "engine")
 
 
 def rank(nodeid: str) -> int:
-    """The place of a test in its case: engines before outputs, outputs before what relies on them."""
-    kinds, case = get_args(Kind), parse_nodeid(nodeid)
-    return kinds.index(case[0]) if case else len(kinds)
+    """The place of a test in its case: engines, outputs, what relies on them; tests of no case come last."""
+    kinds = get_args(Kind)
+    return kinds.index(kind_of(nodeid)) if "[" in nodeid else len(kinds)
 
 
-def parse_nodeid(nodeid: str) -> tuple[Kind, str, str] | None:
-    """Kind, model and precision of `suites/test_outputs.py::test_outputs[mnist_cnn-fp16]`; else None.
+def case_in(nodeid: str, ids: Iterable[str]) -> tuple[str, str] | None:
+    """Model and precision of a test whose parameters are or begin with one of `ids` (`net-fp16`); else None."""
+    parameters = nodeid.partition("[")[2].removesuffix("]")
+    found = max((one for one in ids if belongs(parameters, one)), key=len, default=None)
+    model, _, precision = (found or "").rpartition("-")
+    return (model, precision) if found else None
 
-    What follows a colon, `[mnist_cnn-fp16:default-b8]`, says where in the case.
-    """
-    pattern = r"(?:.*/)?test_([^/:]+)\.py::[^\[]*\[([^:]+)-([^-:\]]+)(?::.*)?\]"
-    found = re.fullmatch(pattern, nodeid, re.DOTALL)
-    if not found:
-        return None
-    stem = found[1]
-    kind = next((k for k in get_args(Kind) if k == stem), _FILE_KINDS.get(stem, "engine"))
-    return kind, found[2], found[3]
+
+def belongs(parameters: str, case_id: str) -> bool:
+    """Whether the parameters of a test are those of a case, with or without more after them."""
+    return parameters == case_id or parameters.startswith((f"{case_id}-", f"{case_id}:"))
