@@ -23,7 +23,7 @@ def layers(found: Layers, subject: str = "", *, context: Sequence[str] = (), rep
 def warnings(found: Layers) -> tuple[str, ...]:
     """What a reader of the figures must know."""
     lines = []
-    if found.observer_effect > 0.0:
+    if found.observed:
         lines.append(
             f"observer effect: instrumenting ({found.instrumentation}) moved the final outputs "
             f"by mre {found.observer_effect:.1e}; the plain engine decides"

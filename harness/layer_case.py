@@ -38,10 +38,10 @@ class LayerAnswer:
         first = self.layers.first_over
         if first is None or self.triage.verdict != "pass":
             return self.layers.warnings
-        hidden = (
-            f"{len(self.layers.over)} tensors are out of tolerance although the outputs are not; "
-            f"first: '{first.place.tensor}' ({first.place.op_type})"
-        )
+        count = len(self.layers.over)
+        many = "1 tensor is" if count == 1 else f"{count} tensors are"
+        where = f"'{first.place.tensor}' ({first.place.op_type})"
+        hidden = f"{many} out of tolerance although the outputs are not; first: {where}"
         return (hidden, *self.layers.warnings)
 
     def explain(self, label: str, reproduce: str) -> str:

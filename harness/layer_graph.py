@@ -63,14 +63,16 @@ def bytes_of(model: ir.Model, names: Sequence[str], feeds: Tensors) -> dict[str,
 
     The run returns shapes alone, so that it needs no memory for the tensors.
     """
-    known = _inferred(model, feeds)
-    unknown = [name for name in names if name not in known]
+    fixed = _inferred(model, feeds)
+    values = {value.name: value for node in fixed.graph for value in node.outputs if value.name}
+    known = {name: size for name in names if (size := _size(values[name])) is not None}
+    unknown = {name: values[name] for name in names if name not in known}
     if unknown:
-        known |= _measured(model, unknown, feeds)
+        known |= _measured(fixed, unknown, feeds)
     return {name: known[name] for name in names}
 
 
-def _inferred(model: ir.Model, feeds: Tensors) -> dict[str, int]:
+def _inferred(model: ir.Model, feeds: Tensors) -> ir.Model:
     fixed = onnx_file.clone(model)
     for value in fixed.graph.inputs:
         if (name := value.name or "") in feeds:
@@ -79,9 +81,7 @@ def _inferred(model: ir.Model, feeds: Tensors) -> dict[str, int]:
     def run(proto: onnx.ModelProto) -> onnx.ModelProto:
         return onnx.shape_inference.infer_shapes(proto, data_prop=True)
 
-    graph = through(fixed, run).graph
-    values = (value for node in graph for value in node.outputs)
-    return {value.name: size for value in values if value.name and (size := _size(value)) is not None}
+    return through(fixed, run)
 
 
 def _size(value: ir.Value) -> int | None:
@@ -90,18 +90,15 @@ def _size(value: ir.Value) -> int | None:
     return _width(value) * math.prod(int(size) for size in value.shape if isinstance(size, int))
 
 
-def _measured(model: ir.Model, names: Sequence[str], feeds: Tensors) -> dict[str, int]:
+def _measured(model: ir.Model, values: Mapping[str, ir.Value], feeds: Tensors) -> dict[str, int]:
+    """Add a Shape node behind each of `values`, tensors of `model`, which changes, and run it."""
     from harness.backends.onnxruntime import open_model
 
-    probe = onnx_file.clone(model)
-    values = {value.name: value for node in probe.graph for value in node.outputs}
-    for name in names:
-        node = ir.node("Shape", [values[name]], outputs=[_shape_value(name)])
-        probe.graph.append(node)
-    with open_model(probe, [name + _SHAPE_SUFFIX for name in names]) as engine:
+    for name, value in values.items():
+        model.graph.append(ir.node("Shape", [value], outputs=[_shape_value(name)]))
+    with open_model(model, [name + _SHAPE_SUFFIX for name in values]) as engine:
         shapes = engine.run(feeds)
-    width = {name: _width(values[name]) for name in names}
-    return {n: width[n] * math.prod(int(s) for s in shapes[n + _SHAPE_SUFFIX]) for n in names}
+    return {n: _width(v) * math.prod(int(s) for s in shapes[n + _SHAPE_SUFFIX]) for n, v in values.items()}
 
 
 def _shape_value(name: str) -> ir.Value:

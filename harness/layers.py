@@ -122,6 +122,11 @@ class Layers:
         return max(self.observer.values(), default=0.0)
 
     @property
+    def observed(self) -> bool:
+        """Whether instrumenting changed the outputs by more than half the usual error."""
+        return self.observer_effect > self.tolerance.expected / 2
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What a reader of the figures must know."""
         return explain_layers.warnings(self)
