@@ -24,6 +24,7 @@ from harness.backends.tensorrt_run import TensorRTEngine
 from harness.backends.trt_bindings import Bindings, load_bindings
 from harness.backends.trt_fence import fence
 from harness.backends.trt_progress import Progress
+from harness.backends.trt_rtx import gpu_refusal
 from harness.errors import BackendError, BuildError, NotHonouredError, RunError
 from harness.isolation import isolated
 from harness.lowering import LoweredModel
@@ -74,7 +75,7 @@ class TensorRTBackend:
         why = device.absence(self.cuda)
         if why is not None or not self.bindings.rtx:
             return why
-        return rtx_refusal(self.bindings, gpu_facts().get("compute_capability", ""))
+        return gpu_refusal(self.bindings.api, gpu_facts().get("compute_capability", ""))
 
     def build(self, request: BuildRequest, folder: Path) -> Audit:
         """Write model, plan and record.  Raises BuildError, NotHonouredError, ModelError."""
@@ -141,12 +142,3 @@ def kept_by_plan(lowered: LoweredModel) -> tuple[str, ...]:
     names = ((node.name or "", node.op_type) for node in all_nodes(lowered.model.graph))
     kept = lowered.summary.kept
     return tuple(name for name, op_type in names if name in kept and lowered.plan.keeps(name, op_type))
-
-
-def rtx_refusal(bindings: Bindings, compute_capability: str) -> str | None:
-    """Why TensorRT-RTX does not run on a GPU of this compute capability (`8.9`); None if it does."""
-    known = bindings.api.ComputeCapability.__members__
-    if f"SM{compute_capability.replace('.', '')}" in known:
-        return None
-    supported = ", ".join(f"{name[2:-1]}.{name[-1]}" for name in known if name.startswith("SM"))
-    return f"it runs on GPUs of compute capability {supported}, not {compute_capability or 'unknown'}"
