@@ -17,6 +17,7 @@ from onnx_ir.external_data import set_base_dir
 from harness import onnx_names, onnx_proto
 from harness.errors import ModelError
 from harness.onnx_graph import all_graphs, all_nodes, defects
+from harness.onnx_stream import write_model
 
 EXTERNAL_BYTES = 1_500_000_000
 """Weights of more bytes than this go to a file beside the model; protobuf itself ends at 2 GiB."""
@@ -93,7 +94,8 @@ def write(model: ir.Model, path: str | Path, *, external_bytes: int = EXTERNAL_B
             ir.save(clone(model), part, external_data=data, size_threshold_bytes=_SMALL_BYTES)
             os.replace(Path(folder) / data, path.with_name(data))
         else:
-            part.write_bytes(ir.serde.serialize_model(inline(model)).SerializeToString())
+            with part.open("wb") as file:
+                write_model(inline(model), file)
         os.replace(part, path)
 
 

@@ -81,12 +81,14 @@ def _names(model: ir.Model) -> set[str]:
 
 def _restore_names(before: ir.Model, after: ir.Model) -> None:
     """Rename what replaced a tensor or node of `before`, from the readers backwards."""
-    known, nodes = _names(before), {node.name: node for node in all_nodes(after.graph)}
+    known, kept = _names(before), _names(after)
+    nodes = {node.name: node for node in all_nodes(after.graph)}
     for old in reversed(list(all_nodes(before.graph))):
         for value in old.outputs:
             for new in _replacements(value, nodes):
-                if value.name and new.name not in known:
+                if value.name and value.name not in kept and new.name not in known:
                     new.name = value.name
+                    kept.add(value.name)
         _rename_maker(old, after, nodes)
 
 
