@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,11 @@ from harness.compare import compare_outputs
 from harness.comparison import OutputsComparison
 from harness.inputs import Feeds
 from harness.precision import Precision, Tolerance
-from harness.reference import Floor, Reference
 from harness.spec import ModelSpec, Shape
 from harness.triage import Triage, split_error, verdict_of
+
+if TYPE_CHECKING:
+    from harness.reference import Floor, Reference
 
 SAMPLES_PER_SHAPE = 8
 """Samples that every shape is judged on at least, if the data has so many; one feed may hold more."""

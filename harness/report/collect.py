@@ -148,7 +148,7 @@ def rank(nodeid: str) -> int:
 
 
 def case_in(nodeid: str, ids: Iterable[str]) -> tuple[str, str] | None:
-    """Model and precision of a test whose parameters are or begin with one of `ids` (`net-fp16`); else None."""
+    """Model and precision of a test whose parameters are, or begin with, one of `ids`; None for others."""
     parameters = nodeid.partition("[")[2].removesuffix("]")
     found = max((one for one in ids if belongs(parameters, one)), key=len, default=None)
     model, _, precision = (found or "").rpartition("-")
