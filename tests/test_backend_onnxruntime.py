@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from harness.backends.onnxruntime import (
     run_model,
     self_test,
 )
+from harness.backends.ort_device import visible_gpu
 from harness.errors import BackendUnavailableError, BuildError, NotHonouredError, RunError
 from harness.lowering import LoweredModel
 from harness.precision import Precision, PrecisionPlan
@@ -172,14 +174,19 @@ class TestProvider:
         """The session itself falls back: nothing before it noticed that the provider cannot work."""
 
         class FallenBack:
-            def __init__(self, *_: object, **__: object) -> None: ...
+            def __init__(self, *_: object, **__: object) -> None:
+                os.write(
+                    2, b"\x1b[1;31m[E:onnxruntime] Failed to load library: libcublas.so.13\x1b[m\nmore\n"
+                )
 
             def get_providers(self) -> list[str]:
                 return ["CPUExecutionProvider"]
 
         monkeypatch.setattr(ort_session.ort, "InferenceSession", FallenBack)
         monkeypatch.setattr("harness.backends.ort_models.require_provider", lambda _: None)
-        with pytest.raises(NotHonouredError, match=f"asked for {CUDA}, ONNX Runtime fell back to CPUExec"):
+        with pytest.raises(
+            NotHonouredError, match=f"asked for {CUDA}, ONNX Runtime fell back to CPUEx.*libcublas.so.13$"
+        ):
             open_model(mlp, settings=SessionSettings(CUDA))
 
     def test_a_library_that_does_not_load_is_named(
@@ -325,8 +332,6 @@ class TestBuild:
 
 
 def crash(*_: object) -> None:
-    import os
-
     os.abort()
 
 
@@ -392,3 +397,17 @@ def test_the_record_of_an_engine_is_plain_json(mlp: ir.Model, tmp_path: Path) ->
     IN_PROCESS.build(request_of(mlp, Precision.FP16), tmp_path)
     record = json.loads((tmp_path / "engine.json").read_text())
     assert record["faces"] == {"verified": ["emulation.onnx", "basic"], "deployed": ["model.onnx", "all"]}
+
+
+@pytest.mark.parametrize(
+    ("visible", "index", "name"),
+    [(None, 1, "1"), ("2,3", 1, "3"), ("GPU-abc", 0, "GPU-abc"), ("", 0, None), ("0", 1, None)],
+)
+def test_the_gpu_that_cuda_sees_is_the_one_described(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, index: int, name: str | None
+) -> None:
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert visible_gpu(index) == name

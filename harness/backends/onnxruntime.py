@@ -69,7 +69,7 @@ class OnnxRuntimeBackend:
         """Versions, provider, device, threads.  Raises BackendUnavailableError."""
         if why := self.can_run():
             raise BackendUnavailableError(f"onnxruntime: {why}")
-        facts = {} if self.provider == CPU else gpu_facts()
+        facts = {} if self.provider == CPU else gpu_facts(int(self.provider_options.get("device_id", "0")))
         details = {
             "intra_op_threads": str(self.intra_op_threads or "default"),
             "inter_op_threads": str(self.inter_op_threads or "default"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import platform
 import shutil
 import subprocess
@@ -25,13 +26,22 @@ def cpu_name() -> str:
     return named[0] if named else platform.processor() or platform.machine()
 
 
+def visible_gpu(index: int) -> str | None:
+    """What `nvidia-smi` calls the GPU that CUDA numbers `index` in this process; None if it sees no such."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return str(index)
+    names = [name.strip() for name in visible.split(",")]
+    return names[index] or None if index < len(names) else None
+
+
 @functools.cache
 def gpu_facts(index: int = 0) -> dict[str, str]:
-    """Name, driver, compute capability and UUID of a GPU as `nvidia-smi` gives them; empty without it."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
+    """Name, driver, compute capability and UUID of the GPU that CUDA numbers `index`; empty without one."""
+    tool, name = shutil.which("nvidia-smi"), visible_gpu(index)
+    if tool is None or name is None:
         return {}
-    command = [tool, f"--query-gpu={','.join(GPU_FIELDS)}", "--format=csv,noheader", f"--id={index}"]
+    command = [tool, f"--query-gpu={','.join(GPU_FIELDS)}", "--format=csv,noheader", f"--id={name}"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     values = [value.strip() for value in answer.stdout.splitlines()[0].split(",")] if answer.stdout else []
     if answer.returncode != 0 or len(values) != len(GPU_FIELDS):

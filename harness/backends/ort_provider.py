@@ -6,7 +6,11 @@ import contextlib
 import ctypes
 import functools
 import io
+import os
+import re
 import sys
+import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import onnxruntime as ort
@@ -31,6 +35,35 @@ def require_provider(provider: str) -> None:
         raise NotHonouredError(f"this ONNX Runtime has no {provider}; it has {', '.join(available)}")
     if why := missing_library(provider):
         raise NotHonouredError(f"{provider} cannot be loaded here: {why}")
+
+
+@contextlib.contextmanager
+def said_on_stderr(provider: str) -> Iterator[list[str]]:
+    """The lines that native code writes to stderr meanwhile; those of the CPU provider are left alone.
+
+    ONNX Runtime says nowhere else why a provider could not be created.
+    """
+    lines: list[str] = []
+    if provider == CPU:
+        yield lines
+        return
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield lines
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            said.seek(0)
+            lines.extend(said.read().decode(errors="replace").splitlines())
+
+
+def why_not_created(lines: Iterable[str]) -> str:
+    """The part of what ONNX Runtime said that names a failure, on one line; empty where nothing does."""
+    plain = (re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines)
+    return " ".join(" ".join(line for line in plain if "ail" in line or "rror" in line).split())[:600]
 
 
 @functools.cache

@@ -14,7 +14,7 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
 from harness.backends.base import TensorInfo, Tensors
-from harness.backends.ort_provider import CPU, require_provider
+from harness.backends.ort_provider import CPU, require_provider, said_on_stderr, why_not_created
 from harness.backends.ort_values import NUMPY_NAMES, from_ort, to_ort
 from harness.errors import NotHonouredError, RunError
 
@@ -147,12 +147,15 @@ def session_of(source: Path | bytes, settings: SessionSettings, *, record_provid
     if record_providers:
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     try:
-        session = ort.InferenceSession(model, options, providers=settings.providers())
+        with said_on_stderr(settings.provider) as said:
+            session = ort.InferenceSession(model, options, providers=settings.providers())
     except ORT_ERRORS as error:
         raise RunError(f"ONNX Runtime cannot open the model: {one_line(error)}") from error
     got = session.get_providers()
     if settings.provider not in got:
-        raise NotHonouredError(f"asked for {settings.provider}, ONNX Runtime fell back to {', '.join(got)}")
+        why = why_not_created(said) or "it did not say why"
+        fallen = f"asked for {settings.provider}, ONNX Runtime fell back to {', '.join(got)}"
+        raise NotHonouredError(f"{fallen}: {why}")
     return session
 
 
