@@ -5,11 +5,15 @@ The bytes are those of an ordinary `ModelProto`; a protobuf library would hold a
 
 from __future__ import annotations
 
-from typing import IO
+from typing import IO, Any
 
 import onnx
 import onnx_ir as ir
 
+Stored = ir.Tensor[Any] | ir.LazyTensor | ir.serde.TensorProtoTensor
+"""Tensors that write themselves to a file."""
+
+_STORED = (ir.Tensor, ir.LazyTensor, ir.serde.TensorProtoTensor)
 _STREAMED_BYTES = 1024
 _GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9
 _LENGTH_DELIMITED = 2
@@ -33,22 +37,22 @@ def write_model(model: ir.Model, file: IO[bytes]) -> None:
         tensor.tofile(file)
 
 
-def _take_large(graph: ir.Graph) -> list[tuple[str, ir.TensorBase]]:
+def _take_large(graph: ir.Graph) -> list[tuple[str, Stored]]:
     taken = []
     for name, value in list(graph.initializers.items()):
         tensor = value.const_value
-        if isinstance(tensor, ir.TensorBase) and _is_streamed(tensor):
+        if isinstance(tensor, _STORED) and _is_streamed(tensor):
             taken.append((name, tensor))
             graph.initializers.pop(name)
     return taken
 
 
-def _is_streamed(tensor: ir.TensorBase) -> bool:
+def _is_streamed(tensor: Stored) -> bool:
     whole_bytes = tensor.dtype != ir.DataType.STRING and tensor.dtype.bitwidth >= 8
     return whole_bytes and tensor.nbytes > _STREAMED_BYTES
 
 
-def _head(name: str, tensor: ir.TensorBase) -> bytes:
+def _head(name: str, tensor: Stored) -> bytes:
     """The tensor's message up to the content of its raw data, which comes last."""
     proto = onnx.TensorProto(name=name, data_type=tensor.dtype.value, dims=tensor.shape.numpy())
     return proto.SerializeToString() + _field(_RAW_DATA, tensor.nbytes)
