@@ -5,6 +5,7 @@ Nothing here reads weights.  Every broken rule is a `ModelError` of one line tha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,37 +59,41 @@ def _check_opset(proto: onnx.ModelProto, path: Path) -> None:
 
 
 def _check_tensor(tensor: onnx.TensorProto, path: Path) -> None:
+    if tensor.data_type not in onnx.TensorProto.DataType.values() or not tensor.data_type:
+        raise ModelError(f"{path}: tensor {shorten(tensor.name)}: unknown type {tensor.data_type}")
     if any(dim < 0 for dim in tensor.dims):
         raise ModelError(f"{path}: tensor {shorten(tensor.name)}: negative dimension")
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         _check_external(tensor, path)
-    elif tensor.HasField("raw_data") and (size := nbytes(tensor)) is not None and size != _raw(tensor):
-        has = f"has {_raw(tensor)} bytes, its shape needs {size}"
+    elif (needed := nbytes(tensor)) is not None and needed != (found := _stored(tensor)):
+        has = f"has {found} bytes, its shape needs {needed}"
         raise ModelError(f"{path}: tensor {shorten(tensor.name)} {has}: truncated or broken")
 
 
-def _raw(tensor: onnx.TensorProto) -> int:
-    return len(tensor.raw_data)
+def _stored(tensor: onnx.TensorProto) -> int:
+    """Bytes of the content of `tensor`, in whichever field it is."""
+    if tensor.HasField("raw_data"):
+        return len(tensor.raw_data)
+    counts = (len(getattr(tensor, field)) for field in _FIELDS)
+    return max(counts) * _itemsize(tensor)
+
+
+_FIELDS = ("float_data", "double_data", "int32_data", "int64_data", "uint64_data")
 
 
 def nbytes(tensor: onnx.TensorProto) -> int | None:
-    """Bytes that the type and shape of `tensor` need; None where they are not whole bytes an element."""
-    try:
-        itemsize = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-    except (KeyError, TypeError):
-        return None
-    if tensor.data_type in _PACKED or tensor.data_type == onnx.TensorProto.STRING:
-        return None
-    count = 1
-    for dim in tensor.dims:
-        count *= dim
-    return count * itemsize
+    """Bytes that the type and shape of `tensor` need; None for strings, packed and complex elements."""
+    return None if tensor.data_type in _UNCHECKED else math.prod(tensor.dims) * _itemsize(tensor)
 
 
-_PACKED = {
+def _itemsize(tensor: onnx.TensorProto) -> int:
+    return onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+
+
+_UNCHECKED = {
     value
     for name, value in onnx.TensorProto.DataType.items()
-    if name.startswith(("INT4", "UINT4", "INT2", "UINT2", "FLOAT4", "FLOAT6"))
+    if name.startswith(("UNDEF", "STRING", "COMPLEX", "INT4", "UINT4", "INT2", "UINT2", "FLOAT4", "FLOAT6"))
 }
 
 

@@ -139,12 +139,23 @@ def test_unsupported_opset(tmp_path: Path, opset: int) -> None:
     refused(save(tmp_path, opset=opset), f"opset {opset} is not supported: must be 7 to 26")
 
 
-def test_weights_that_are_too_short(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"data_type": 1, "raw_data": b"1234"}, "tensor 'w' has 4 bytes, its shape needs 64"),
+        ({"data_type": 1, "float_data": [1.0, 2.0]}, "tensor 'w' has 8 bytes, its shape needs 64"),
+        ({"data_type": 1}, "tensor 'w' has 0 bytes, its shape needs 64"),
+        ({"data_type": 10, "int32_data": [1]}, "tensor 'w' has 2 bytes, its shape needs 32"),
+        ({"data_type": 0}, "tensor 'w': unknown type 0"),
+        ({"data_type": 99}, "tensor 'w': unknown type 99"),
+    ],
+)
+def test_weights_that_do_not_fit_their_shape(tmp_path: Path, content: dict, message: str) -> None:
     built = proto(TEXT)
-    built.graph.initializer.add(name="w", data_type=1, dims=[4, 4], raw_data=b"1234")
+    built.graph.initializer.add(name="w", dims=[4, 4], **content)
     path = tmp_path / "m.onnx"
     path.write_bytes(built.SerializeToString())
-    refused(path, "tensor 'w' has 4 bytes, its shape needs 64")
+    refused(path, message)
 
 
 @pytest.mark.parametrize(

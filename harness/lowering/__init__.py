@@ -39,9 +39,22 @@ def lower(normalised: ir.Model, plan: PrecisionPlan, ranges: Ranges | None = Non
         model, summary = _quantize(model, plan, ranges or {})
     if plan.precision.half is not None:
         model, half = _halve(model, plan)
-        kept = {**half.kept, **{n: r for n, r in summary.kept.items() if n not in half.lowered}}
-        summary = replace(half, quantized=summary.quantized, kept=kept)
+        summary = _joined(normalised, summary, half)
     return LoweredModel(model, plan, summary)
+
+
+def _joined(normalised: ir.Model, quantization: LoweringSummary, half: LoweringSummary) -> LoweringSummary:
+    """What both passes did, by the nodes of `normalised`; Q/DQ that were added are none of them."""
+    from harness.onnx_graph import all_nodes
+
+    names = {node.name or "" for node in all_nodes(normalised.graph)}
+    kept = {**half.kept, **{n: r for n, r in quantization.kept.items() if n not in half.lowered}}
+    return replace(
+        half,
+        lowered=tuple(name for name in half.lowered if name in names),
+        quantized=quantization.quantized,
+        kept={name: reason for name, reason in kept.items() if name in names},
+    )
 
 
 def _check_plan(model: ir.Model, plan: PrecisionPlan) -> None:
