@@ -36,15 +36,21 @@ def emulation_opener(precision: Precision) -> Opener:
 class EmulatedError:
     """Holds the FP32 outputs of `feeds`, which must iterate afresh each time; a context manager.
 
-    `reference` and `emulation` open the FP32 model and lowered ones.
+    `reference` and `emulation` open the FP32 model and lowered ones; `outputs` are those compared.
     Raises DataError without a sample, ModelError where the reference itself is not finite.
     """
 
     def __init__(
-        self, normalised: ir.Model, feeds: Iterable[Tensors], reference: Opener, emulation: Opener
+        self,
+        normalised: ir.Model,
+        feeds: Iterable[Tensors],
+        reference: Opener,
+        emulation: Opener,
+        outputs: Iterable[str] | None = None,
     ) -> None:
         self._feeds, self._opener = feeds, emulation
-        self.names = tuple(str(value.name) for value in normalised.graph.outputs)
+        every = (str(value.name) for value in normalised.graph.outputs)
+        self.names = tuple(every if outputs is None else outputs)
         self._reference = Spool()
         with reference(normalised, self.names) as runner:
             for feed in feeds:

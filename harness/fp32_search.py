@@ -1,0 +1,262 @@
+"""The smallest set of nodes that must stay FP32, for any evaluator of such sets.
+
+1. A ranking of the nodes by their own error puts suspects first.
+2. Galloping, then binary search, finds the shortest prefix of the ranking that passes.
+3. QuickXplain shrinks it to a set from which no node can be taken (Junker, AAAI 2004), if it has at most
+   `SMALL` nodes.  Otherwise the error is diffuse: no small set exists, and the trade-off curve is the answer.
+4. The set is shown minimal: without any one node it fails; a node that is not needed after all is dropped.
+
+Evaluations are remembered by set, so that a search which is stopped continues where it was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+SMALL = 32
+Kept = frozenset[str]
+Stage = Literal["nothing kept", "prefix", "shrink", "proof"]
+
+
+class Evaluator(Protocol):
+    """One engine build and comparison, emulated or real."""
+
+    candidates: tuple[str, ...]
+    """Nodes that can be kept in FP32, in graph order."""
+    tolerance: float
+    """The largest mean relative error that passes."""
+
+    def __call__(self, kept: Kept) -> float:
+        """The mean relative error with exactly `kept` in FP32; infinite where outputs are not finite."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a search may use: new evaluations, and seconds; None is without bound."""
+
+    evaluations: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One new evaluation: its number, what the search was doing, nodes kept, and the error found."""
+
+    number: int
+    stage: Stage
+    kept: int
+    mre: float
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of the trade-off: so many nodes of the ranking kept, and the error that remains."""
+
+    kept: int
+    mre: float
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found.
+
+    `nodes`: a set that passes, in graph order; empty where none is needed or none was found (`passed`).
+    `before`, `after`: `mre` with nothing kept and with `nodes` kept; None where not evaluated.
+    `evaluations` found the set, `proof_evaluations` showed it minimal.  `curve`: prefixes of the ranking.
+    `minimal`: without any one node it fails.  `diffuse`: the shortest passing prefix exceeds `SMALL` nodes.
+    `unreachable`: even with every node kept it fails.  `interrupted`: what stopped it, if something did.
+    """
+
+    tolerance: float
+    nodes: tuple[str, ...] = ()
+    before: float | None = None
+    after: float | None = None
+    evaluations: int = 0
+    proof_evaluations: int = 0
+    curve: tuple[Point, ...] = ()
+    minimal: bool = False
+    diffuse: bool = False
+    unreachable: bool = False
+    interrupted: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether `nodes` is known to pass."""
+        return self.after is not None and self.after <= self.tolerance
+
+
+Ranking = Callable[[], Sequence[str]]
+Progress = Callable[[Step], None]
+
+
+def search(
+    evaluator: Evaluator,
+    ranking: Ranking,
+    *,
+    budget: Budget | None = None,
+    known: Mapping[Kept, float] | None = None,
+    progress: Progress | None = None,
+) -> SearchResult:
+    """The smallest set found within `budget`; on Ctrl-C or at its end the best so far, `interrupted` set.
+
+    `ranking` gives every candidate, suspects first; it is asked only if something must be kept.  `known` are
+    errors from an earlier search with the same evaluator; `progress` hears of each new one.
+    """
+    run = _Run(evaluator, budget or Budget(), dict(known or {}), progress)
+    try:
+        run.go(ranking)
+    except _OutOfBudgetError as error:
+        run.interrupted = str(error)
+    except KeyboardInterrupt:
+        run.interrupted = "stopped by the user"
+    return run.result()
+
+
+class _OutOfBudgetError(Exception):
+    """The budget is spent."""
+
+
+@dataclass
+class _Run:
+    """One search: what is known, what it cost, and the best set so far."""
+
+    evaluator: Evaluator
+    budget: Budget
+    errors: dict[Kept, float]
+    progress: Progress | None
+    interrupted: str = ""
+    stage: Stage = "nothing kept"
+    best: Kept | None = None
+    spent: dict[Stage, int] = field(default_factory=dict)
+    curve: dict[int, float] = field(default_factory=dict)
+    minimal: bool = False
+    diffuse: bool = False
+    unreachable: bool = False
+    started: float = field(default_factory=time.monotonic)
+
+    def go(self, ranking: Ranking) -> None:
+        """The four steps; each leaves what it found in `best`."""
+        if self.passes(frozenset()):
+            self.minimal = True
+            return
+        self.stage = "prefix"
+        prefix = self.shortest_prefix(list(ranking()))
+        self.diffuse = len(prefix) > SMALL
+        if self.unreachable or self.diffuse:
+            return
+        self.stage = "shrink"
+        # The prefix without its last node fails: that node is in every passing subset.
+        needed, rest = prefix[-1:], prefix[:-1]
+        found = frozenset([*needed, *quick_xplain(self.passes, needed, rest)])
+        if self.passes(found):
+            self.stage = "proof"
+            self.prove(found)
+
+    def mre(self, kept: Kept) -> float:
+        """The error with `kept`, remembered; NaN counts as infinite."""
+        if kept not in self.errors:
+            self.check_budget()
+            found = float(self.evaluator(kept))
+            self.errors[kept] = found if found == found else float("inf")
+            self.spent[self.stage] = self.spent.get(self.stage, 0) + 1
+            if self.progress is not None:
+                number = sum(self.spent.values())
+                self.progress(Step(number, self.stage, len(kept), self.errors[kept]))
+        return self.errors[kept]
+
+    def check_budget(self) -> None:
+        """Raise where no evaluation is left."""
+        done, seconds = sum(self.spent.values()), time.monotonic() - self.started
+        if self.budget.evaluations is not None and done >= self.budget.evaluations:
+            raise _OutOfBudgetError(f"its {self.budget.evaluations} evaluations are used")
+        if self.budget.seconds is not None and seconds >= self.budget.seconds:
+            raise _OutOfBudgetError(f"its {self.budget.seconds:g} s are over")
+
+    def passes(self, kept: Kept) -> bool:
+        """Whether `kept` is enough; the smallest that is becomes `best`."""
+        enough = self.mre(kept) <= self.evaluator.tolerance
+        if enough and (self.best is None or len(kept) < len(self.best)):
+            self.best = kept
+        return enough
+
+    def prefix_passes(self, ranked: Sequence[str], size: int) -> bool:
+        """Whether the first `size` of the ranking are enough; a point of the curve."""
+        kept = frozenset(ranked[:size])
+        self.curve[size] = self.mre(kept)
+        return self.passes(kept)
+
+    def shortest_prefix(self, ranked: Sequence[str]) -> list[str]:
+        """The shortest passing prefix, by galloping and then halving; everything if none passes."""
+        failing, passing = 0, 1
+        while passing < len(ranked) and not self.prefix_passes(ranked, passing):
+            failing, passing = passing, 2 * passing
+        passing = min(passing, len(ranked))
+        if not self.prefix_passes(ranked, passing):
+            self.unreachable = True
+            return list(ranked)
+        while passing - failing > 1:
+            middle = (failing + passing) // 2
+            if self.prefix_passes(ranked, middle):
+                passing = middle
+            else:
+                failing = middle
+        return list(ranked[:passing])
+
+    def prove(self, found: Kept) -> None:
+        """Show that no node of `found` can be taken, and take those that can."""
+        for node in sorted(found):
+            if self.passes(found - {node}):
+                self.prove(found - {node})
+                return
+        self.best, self.minimal = found, True
+
+    def result(self) -> SearchResult:
+        """What is known now."""
+        best = self.best or frozenset()
+        proof = self.spent.get("proof", 0)
+        curve = {**self.curve, 0: self.errors[frozenset()]} if frozenset() in self.errors else self.curve
+        return SearchResult(
+            tolerance=self.evaluator.tolerance,
+            nodes=tuple(node for node in self.evaluator.candidates if node in best),
+            before=self.errors.get(frozenset()),
+            after=self.errors[best] if self.best is not None else None,
+            evaluations=sum(self.spent.values()) - proof,
+            proof_evaluations=proof,
+            curve=tuple(Point(kept, mre) for kept, mre in sorted(curve.items())),
+            minimal=self.minimal,
+            diffuse=self.diffuse,
+            unreachable=self.unreachable,
+            interrupted=self.interrupted,
+        )
+
+
+def quick_xplain(passes: Callable[[Kept], bool], needed: Sequence[str], options: Sequence[str]) -> list[str]:
+    """A smallest set of `options` that passes together with `needed`, preferring the front of `options`.
+
+    Smallest: no member can be taken.  `passes` must not fail for more nodes where it passes for fewer, and
+    must pass for `needed` and all of `options`.
+    """
+    if passes(frozenset(needed)):
+        return []
+    return _explain(passes, list(needed), list(options), changed=False)
+
+
+def _explain(
+    passes: Callable[[Kept], bool], needed: list[str], options: list[str], *, changed: bool
+) -> list[str]:
+    if changed and passes(frozenset(needed)):
+        return []
+    if len(options) == 1:
+        return options
+    front, back = options[: len(options) // 2], options[len(options) // 2 :]
+    from_back = _explain(passes, needed + front, back, changed=True)
+    from_front = _explain(passes, needed + from_back, front, changed=bool(from_back))
+    return from_front + from_back
+
+
+def rank(scores: Mapping[str, float], candidates: Sequence[str]) -> tuple[str, ...]:
+    """Candidates by score, largest first, those without a score last; of equals the first in the graph."""
+    return tuple(sorted(candidates, key=lambda name: -scores.get(name, -1.0)))
