@@ -93,6 +93,14 @@ def test_overflow_is_about_finite_values_beyond_65504(value: float, listed: bool
     assert lower(mlp(w=weights), FP16).summary.overflow == (("w",) if listed else ())
 
 
+def test_a_mask_of_the_lowest_fp32_stays_fp32_in_bf16_too() -> None:
+    text = "g (float[4] x) => (float[4] y) { [mask] m = Mul(x, low) [add] y = Add(m, m) }"
+    found = model(text, low=np.array(np.finfo(np.float32).min))
+    lowered = lower(found, BF16)
+    assert lowered.summary.kept == {"mask": "weight low overflows BF16"}
+    np.testing.assert_array_equal(run(emulate(lowered), {"x": np.zeros(4, np.float32)})["y"], 0)
+
+
 def test_weights_that_become_subnormal_are_listed() -> None:
     small = W.copy()
     small[2, 2] = 5e-5
@@ -175,7 +183,7 @@ def test_scales_of_resize_stay() -> None:
 def test_operators_without_fp16_stay() -> None:
     text = """g (float a, float b, float c) => (float[M] y) { [r] t = Range(a, b, c) [m] y = Mul(t, t) }"""
     lowered = lower(model(text), FP16)
-    assert lowered.summary.kept == {"r": "schema: Range takes no FLOAT16"}
+    assert lowered.summary.kept == {"r": "schema: Range takes no FP16"}
     scalars = {name: np.array(value, np.float32) for name, value in (("a", 0), ("b", 4), ("c", 1))}
     np.testing.assert_array_equal(run(emulate(lowered), scalars)["y"], [0, 1, 4, 9])
 

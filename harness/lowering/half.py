@@ -5,7 +5,8 @@
 2. A node of the plan stays FP32, with everything in its subgraphs.
 3. Pass-through operators (Reshape, Concat, Where...) and Q/DQ follow their producers: FP32 if one of them is;
    weights have no say.
-4. FP16 only: a node with a finite weight beyond 65504 stays FP32, and Q/DQ whose scale would be subnormal.
+4. A node with a finite weight beyond the type's range stays FP32: 65504 for FP16; BF16 ends just below FP32,
+   where masks of -3.4e38 lie.  So do Q/DQ whose scale would be subnormal in FP16.
 5. GRU, LSTM and RNN with sequence_lens stay FP32 (TensorRT-RTX 1.7 misparses them), as do custom domains,
    nodes with sequences or with tensors of unknown type, and those whose output type an attribute sets.
 6. Cast, Shape and Size read whatever comes.  Resize's region and scales stay FP32.
@@ -61,6 +62,7 @@ class _Run:
     def __init__(self, model: ir.Model, plan: PrecisionPlan, dtype: ir.DataType) -> None:
         self.editor = Editor(model)
         self._plan, self._dtype, self._version = plan, dtype, opset_of(model)
+        self._label = "FP16" if dtype == ir.DataType.FLOAT16 else "BF16"
         self._before = {v: v.type.dtype for v in all_values(model) if isinstance(v.type, ir.TensorType)}
         self._ends_of_lowered: set[ir.Value] = set()
         self._lowered: list[str] = []
@@ -125,7 +127,7 @@ class _Run:
         if node.op_type in TYPED_BY_ATTRIBUTE:
             return f"schema: the output type of {node.op_type} follows an attribute"
         if not any(self._takes(node, index) for index in range(len(node.inputs))):
-            return f"schema: {node.op_type} takes no {self._dtype.name}"
+            return f"schema: {node.op_type} takes no {self._label}"
         return None
 
     def _takes(self, node: ir.Node, index: int) -> bool:
@@ -136,16 +138,16 @@ class _Run:
         return found is not None and found.takes(self._dtype)
 
     def _does_not_fit(self, node: ir.Node) -> str | None:
-        if self._dtype != ir.DataType.FLOAT16:
-            return None
         for value, tensor in self._weights(node):
-            found = magnitude(tensor)
-            if found.overflows:
+            if magnitude(tensor).overflows(self._dtype):
                 self._overflow[value.name or ""] = None
-                return f"weight {value.name} overflows FP16"
-            if found.underflows and node.op_type in QDQ and value is node.inputs[1]:
-                return f"scale {value.name} underflows FP16"
+                return f"weight {value.name} overflows {self._label}"
+            if node.op_type in QDQ and value is node.inputs[1] and self._underflows(tensor):
+                return f"scale {value.name} underflows {self._label}"
         return None
+
+    def _underflows(self, tensor: ir.TensorProtocol) -> bool:
+        return self._dtype == ir.DataType.FLOAT16 and magnitude(tensor).underflows
 
     def _weights(self, node: ir.Node) -> list[tuple[ir.Value, ir.TensorProtocol]]:
         """The FLOAT weights among the inputs that would be lowered."""
@@ -170,7 +172,7 @@ class _Run:
             return
         self._lowered.append(node.name or "")
         for value, tensor in self._weights(node):
-            if self._dtype == ir.DataType.FLOAT16 and magnitude(tensor).underflows:
+            if self._underflows(tensor):
                 self._underflow[value.name or ""] = None
         lowered = self._set_inputs(node, lower=True)
         self._set_outputs(node, lowered)

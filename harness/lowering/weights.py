@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-FP16_MAX = 65504.0
+LARGEST = MappingProxyType({ir.DataType.FLOAT16: 65504.0, ir.DataType.BFLOAT16: 2.0**128 - 2.0**120})
+"""Largest finite value of each 16-bit type."""
+
 FP16_MIN_NORMAL = 2.0**-14
 
 _CHUNK = 1 << 16
@@ -24,10 +27,9 @@ class Magnitude:
     largest: float
     smallest: float
 
-    @property
-    def overflows(self) -> bool:
-        """Whether a finite value lies outside FP16's range."""
-        return self.largest > FP16_MAX
+    def overflows(self, dtype: ir.DataType) -> bool:
+        """Whether a finite value lies outside the range of the 16-bit type `dtype`."""
+        return self.largest > LARGEST[dtype]
 
     @property
     def underflows(self) -> bool:
