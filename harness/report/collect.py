@@ -66,7 +66,8 @@ class Collector:
         phases = self._open.pop(nodeid)
         test = outcome(nodeid, phases)
         told = [record_from(raw) for phase in phases for raw in phase.records]
-        backend = str(self.head.environment.get("backend", ""))
+        asked = str(self.head.environment.get("backend", ""))
+        backend = next((r.backend for r in (*told, *reversed(self.records))), asked)
         told += untold(test, told, case_in(nodeid, self.ids()), backend, self.reproduce(nodeid))
         for record in told:
             self._append({"record": record.to_json()})

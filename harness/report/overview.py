@@ -19,7 +19,8 @@ class Row:
     """What is known of one model at one precision on one backend.
 
     `verdicts` is kind -> worst verdict.  `mre` is the largest of all outputs, `limit` its bound; `drop` is
-    that of the task metric; `build_s` is None for an engine from the cache; `p50_s` is at the opt shape.
+    that of the task metric; `build_s` is None for an engine from the cache; `p50_s` is that of the first shape
+    measured.
     """
 
     model: str
@@ -64,7 +65,7 @@ def _row(model: str, precision: str, backend: str, group: Sequence[Record]) -> R
         drop=_largest([r.data for r in group if r.kind == "accuracy"], "drop"),
         build_s=_number(engine.get("build_s")),
         cached=bool(engine.get("hit", False)),
-        p50_s=_largest([r.data for r in group if r.kind == "latency"], "p50_s"),
+        p50_s=next((_number(r.data.get("p50_s")) for r in group if r.kind == "latency"), None),
         warnings=sum(len(record.warnings) for record in group),
     )
 

@@ -1,0 +1,63 @@
+"""The command line: subcommands found, mistakes in one line with exit code 4."""
+
+import pytest
+
+from harness import cli
+from harness.commands import COMMANDS
+from harness.errors import BuildError, UsageError
+
+
+def run(capsys, *arguments):
+    try:
+        code = cli.main(arguments)
+    except SystemExit as error:
+        code = error.code
+    return code, capsys.readouterr()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_subcommand_has_help(capsys, name):
+    code, said = run(capsys, name.replace("_", "-"), "--help")
+    assert code == 0
+    assert said.out.startswith(f"usage: trt-harness {name.replace('_', '-')}")
+
+
+def test_the_list_of_subcommands_is_shown(capsys):
+    code, said = run(capsys, "--help")
+    assert code == 0
+    assert all(name.replace("_", "-") in said.out for name in COMMANDS)
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["init"], ["init", "a", "--nonsense"]])
+def test_a_wrong_command_line_is_one_line_and_exit_code_4(capsys, arguments):
+    code, said = run(capsys, *arguments)
+    assert code == cli.USAGE_ERROR
+    assert len(said.err.splitlines()) == 1
+    assert said.out == ""
+
+
+@pytest.mark.parametrize(("error", "code"), [(UsageError("a: b"), 4), (BuildError("a: b"), 1)])
+def test_an_error_is_one_line(capsys, monkeypatch, error, code):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr("harness.commands.init.run", fail)
+    got, said = run(capsys, "init", "x.onnx")
+    assert (got, said.err) == (code, "trt-harness: error: a: b\n")
+
+
+def test_an_interruption_has_its_own_exit_code(capsys, monkeypatch):
+    def stop(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harness.commands.init.run", stop)
+    assert run(capsys, "init", "x.onnx")[0] == cli.INTERRUPTED
+
+
+def test_a_bug_is_not_hidden(monkeypatch):
+    def broken(_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("harness.commands.init.run", broken)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["init", "x.onnx"])
