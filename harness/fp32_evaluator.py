@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from harness.calibration.model import Opener, Tensors
 from harness.emulated_error import EmulatedError, emulation_opener, open_cpu
-from harness.fp32_search import Kept, rank
+from harness.fp32_result import Kept, Ranked, rank
 from harness.lowering import LoweredModel, Ranges, candidates, emulate, lower
 from harness.lowering.shadow import shadow_model
 from harness.precision import PrecisionPlan
@@ -58,7 +58,7 @@ class EmulationEvaluator:
         """The plan with `kept` as its nodes."""
         return replace(self.plan, fp32_nodes=tuple(sorted(map(literal, kept))))
 
-    def ranking(self) -> tuple[str, ...]:
+    def ranking(self) -> Ranked:
         """Candidates by their own error in a shadow run, largest first."""
         return rank(self.scores(), self.candidates)
 

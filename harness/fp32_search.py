@@ -2,8 +2,9 @@
 
 1. A ranking of the nodes by their own error puts suspects first.
 2. Galloping, then binary search, finds the shortest prefix of the ranking that passes.
-3. QuickXplain shrinks it to a set from which no node can be taken (Junker, AAAI 2004), if it has at most
-   `SMALL` nodes.  Otherwise the error is diffuse: no small set exists, and the trade-off curve is the answer.
+3. A handful is shrunk node by node, up to `SMALL` nodes by QuickXplain (Junker, AAAI 2004), to a set from
+   which no node can be taken.  Beyond that the error is diffuse: no small set exists, and the trade-off curve
+   is the answer.
 4. The set is shown minimal: without any one node it fails; a node that is not needed after all is dropped.
 
 Evaluations are remembered by set, so that a search which is stopped continues where it was.
@@ -14,82 +15,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+
+from harness.fp32_result import (
+    Budget,
+    Evaluator,
+    Kept,
+    Point,
+    Progress,
+    Ranked,
+    Ranking,
+    SearchResult,
+    Stage,
+    Step,
+)
 
 SMALL = 32
-Kept = frozenset[str]
-Stage = Literal["nothing kept", "prefix", "shrink", "proof"]
-
-
-class Evaluator(Protocol):
-    """One engine build and comparison, emulated or real."""
-
-    candidates: tuple[str, ...]
-    """Nodes that can be kept in FP32, in graph order."""
-    tolerance: float
-    """The largest mean relative error that passes."""
-
-    def __call__(self, kept: Kept) -> float:
-        """The mean relative error with exactly `kept` in FP32; infinite where outputs are not finite."""
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What a search may use: new evaluations, and seconds; None is without bound."""
-
-    evaluations: int | None = None
-    seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class Step:
-    """One new evaluation: its number, what the search was doing, nodes kept, and the error found."""
-
-    number: int
-    stage: Stage
-    kept: int
-    mre: float
-
-
-@dataclass(frozen=True)
-class Point:
-    """One point of the trade-off: so many nodes of the ranking kept, and the error that remains."""
-
-    kept: int
-    mre: float
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """What a search found.
-
-    `nodes`: a set that passes, in graph order; empty where none is needed or none was found (`passed`).
-    `before`, `after`: `mre` with nothing kept and with `nodes` kept; None where not evaluated.
-    `evaluations` found the set, `proof_evaluations` showed it minimal.  `curve`: prefixes of the ranking.
-    `minimal`: without any one node it fails.  `diffuse`: the shortest passing prefix exceeds `SMALL` nodes.
-    `unreachable`: even with every node kept it fails.  `interrupted`: what stopped it, if something did.
-    """
-
-    tolerance: float
-    nodes: tuple[str, ...] = ()
-    before: float | None = None
-    after: float | None = None
-    evaluations: int = 0
-    proof_evaluations: int = 0
-    curve: tuple[Point, ...] = ()
-    minimal: bool = False
-    diffuse: bool = False
-    unreachable: bool = False
-    interrupted: str = ""
-
-    @property
-    def passed(self) -> bool:
-        """Whether `nodes` is known to pass."""
-        return self.after is not None and self.after <= self.tolerance
-
-
-Ranking = Callable[[], Sequence[str]]
-Progress = Callable[[Step], None]
+HANDFUL = 8
 
 
 def search(
@@ -143,14 +84,12 @@ class _Run:
             self.minimal = True
             return
         self.stage = "prefix"
-        prefix = self.shortest_prefix(list(ranking()))
+        prefix = self.shortest_prefix(ranking())
         self.diffuse = len(prefix) > SMALL
         if self.unreachable or self.diffuse:
             return
         self.stage = "shrink"
-        # The prefix without its last node fails: that node is in every passing subset.
-        needed, rest = prefix[-1:], prefix[:-1]
-        found = frozenset([*needed, *quick_xplain(self.passes, needed, rest)])
+        found = self.one_by_one(prefix) if len(prefix) <= HANDFUL else self.halving(prefix)
         if self.passes(found):
             self.stage = "proof"
             self.prove(found)
@@ -182,28 +121,44 @@ class _Run:
             self.best = kept
         return enough
 
-    def prefix_passes(self, ranked: Sequence[str], size: int) -> bool:
+    def prefix_passes(self, ranked: Ranked, size: int) -> bool:
         """Whether the first `size` of the ranking are enough; a point of the curve."""
-        kept = frozenset(ranked[:size])
+        kept = frozenset(ranked.nodes[:size])
         self.curve[size] = self.mre(kept)
         return self.passes(kept)
 
-    def shortest_prefix(self, ranked: Sequence[str]) -> list[str]:
-        """The shortest passing prefix, by galloping and then halving; everything if none passes."""
-        failing, passing = 0, 1
-        while passing < len(ranked) and not self.prefix_passes(ranked, passing):
-            failing, passing = passing, 2 * passing
-        passing = min(passing, len(ranked))
-        if not self.prefix_passes(ranked, passing):
-            self.unreachable = True
-            return list(ranked)
+    def shortest_prefix(self, ranked: Ranked) -> Sequence[str]:
+        """The shortest passing prefix, by galloping and then halving; everything if none passes.
+
+        The guess is that what overflows by itself must be kept and is enough.
+        """
+        failing, passing = 0, min(max(1, ranked.certain), len(ranked.nodes))
+        while not self.prefix_passes(ranked, passing):
+            if passing == len(ranked.nodes):
+                self.unreachable = True
+                return ranked.nodes
+            failing, passing = passing, min(2 * passing, len(ranked.nodes))
+        middle = passing - 1 if passing == ranked.certain else (failing + passing) // 2
         while passing - failing > 1:
-            middle = (failing + passing) // 2
             if self.prefix_passes(ranked, middle):
                 passing = middle
             else:
                 failing = middle
-        return list(ranked[:passing])
+            middle = (failing + passing) // 2
+        return ranked.nodes[:passing]
+
+    def one_by_one(self, prefix: Sequence[str]) -> Kept:
+        """A passing set from which nothing can be taken; the prefix without its last node fails."""
+        found = frozenset(prefix)
+        for node in reversed(prefix[:-1]):
+            if self.passes(found - {node}):
+                found -= {node}
+        return found
+
+    def halving(self, prefix: Sequence[str]) -> Kept:
+        """The same by QuickXplain, for a prefix most of which may not be needed."""
+        needed = prefix[-1:]
+        return frozenset([*needed, *quick_xplain(self.passes, needed, prefix[:-1])])
 
     def prove(self, found: Kept) -> None:
         """Show that no node of `found` can be taken, and take those that can."""
@@ -255,8 +210,3 @@ def _explain(
     from_back = _explain(passes, needed + front, back, changed=True)
     from_front = _explain(passes, needed + from_back, front, changed=bool(from_back))
     return from_front + from_back
-
-
-def rank(scores: Mapping[str, float], candidates: Sequence[str]) -> tuple[str, ...]:
-    """Candidates by score, largest first, those without a score last; of equals the first in the graph."""
-    return tuple(sorted(candidates, key=lambda name: -scores.get(name, -1.0)))

@@ -126,9 +126,21 @@ def candidates(normalised: ir.Model, precision: Precision) -> tuple[str, ...]:
     from harness.onnx_graph import all_nodes
 
     plan, chosen = PrecisionPlan(precision), set[str]()
+    types = {node.name or "": node.op_type for node in all_nodes(normalised.graph)}
     if precision.quantized:
         chosen |= {target.node for target in quantizable(normalised, plan)}
     if precision.half is not None:
-        chosen |= set(_halve(normalised, PrecisionPlan(precision.half))[1].lowered)
-    nodes = (node for node in all_nodes(normalised.graph) if node.op_type not in PASS_THROUGH)
-    return tuple(node.name or "" for node in nodes if node.name in chosen)
+        lowered = _halve(normalised, PrecisionPlan(precision.half))[1].lowered
+        chosen |= {name for name in lowered if types[name] not in PASS_THROUGH}
+        chosen |= _unled(normalised, PrecisionPlan(precision.half).with_fp32_nodes(chosen))
+    return tuple(name for name in types if name in chosen)
+
+
+def _unled(normalised: ir.Model, plan: PrecisionPlan) -> set[str]:
+    """Pass-through nodes that are lowered though every computing node is kept: they read weights alone."""
+    from harness.onnx_graph import all_nodes
+
+    rest = set(_halve(normalised, plan)[1].lowered)
+    nodes = (node for node in all_nodes(normalised.graph) if node.name in rest)
+    followers = {user.name or "" for node in nodes for value in node.outputs for user, _ in value.uses()}
+    return rest - followers
