@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -43,14 +43,32 @@ class BackendInfo:
 
 
 @dataclass(frozen=True)
+class CalibrationData:
+    """Data for calibrators of a runtime's own: `entropy` or `minmax`; `batches` gives them anew each time."""
+
+    method: str
+    batches: Callable[[], Iterable[Tensors]]
+    batch_size: int = 1
+
+
+@dataclass(frozen=True)
 class BuildRequest:
-    """Everything an engine is built from; relative paths in `options` start at `base`."""
+    """Everything an engine is built from; relative paths in `options` start at `base`.
+
+    `calibration` goes with weak typing alone, where `lowered` is the FP32 graph and the runtime quantizes.
+    `network`: a function `file.py:function` below `base` that builds the network instead, and `weights` its
+    npz file.  `engine`: a finished plan file, taken as it is.
+    """
 
     name: str
     lowered: LoweredModel
     profiles: tuple[Profile, ...]
     options: BuildSpec
     base: Path = Path()
+    calibration: CalibrationData | None = None
+    network: str | None = None
+    weights: Path | None = None
+    engine: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,13 @@ TensorRT takes them.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import importlib.util
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import BackendUnavailableError, RunError
@@ -53,6 +55,9 @@ class Device(Protocol):
 
     def pinned(self, nbytes: int) -> NDArray[Any]:
         """A page-locked host buffer, as bytes; it lives until `close`."""
+
+    def view(self, address: int, nbytes: int) -> NDArray[Any]:
+        """Host memory at `address`, as bytes."""
 
     def upload(self, pointer: int, buffer: NDArray[Any], stream: int) -> None:
         """Copy contiguous host memory to the device; done once the stream is synchronised."""
@@ -100,10 +105,17 @@ def open_device(binding: Binding | None = None, index: int = 0) -> Device:
     """
     found = installed()
     chosen = binding or next(iter(found), None)
-    if chosen is None or chosen not in found:
-        raise BackendUnavailableError(f"{chosen or 'no CUDA binding'} is not installed: {INSTALL}")
+    if chosen is None:
+        raise BackendUnavailableError(f"neither cuda-python nor pycuda is installed: {INSTALL}")
+    if chosen not in found:
+        raise BackendUnavailableError(f"{chosen} is not installed: {INSTALL}")
     device: Device = importlib.import_module(MODULES[chosen]).open_device(index)
     return device
+
+
+def host_view(address: int, nbytes: int) -> NDArray[Any]:
+    """Host memory at `address` as bytes, without a copy; whoever owns it must outlive the view."""
+    return np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(address))
 
 
 def no_memory(nbytes: int, free: int, total: int) -> RunError:

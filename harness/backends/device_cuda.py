@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from harness.backends.device import DeviceInfo, no_memory
+from harness.backends.device import DeviceInfo, host_view, no_memory
 from harness.errors import RunError
 
 
@@ -91,7 +89,11 @@ class CudaPythonDevice:
         """A page-locked host buffer, as bytes."""
         address = int(self._call("cuMemHostAlloc", max(1, nbytes), 0))
         self._pinned.append(address)
-        return np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(address))
+        return host_view(address, nbytes)
+
+    def view(self, address: int, nbytes: int) -> NDArray[Any]:
+        """Host memory as bytes."""
+        return host_view(address, nbytes)
 
     def upload(self, pointer: int, buffer: NDArray[Any], stream: int) -> None:
         """Copy host memory to the device."""

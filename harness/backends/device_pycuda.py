@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.backends.device import DeviceInfo, no_memory
+from harness.backends.device import DeviceInfo, host_view, no_memory
 from harness.errors import RunError
 
 Result = TypeVar("Result")
@@ -75,6 +75,10 @@ class PycudaDevice:
         buffer: NDArray[Any] = self._call(self._cuda.pagelocked_empty, max(1, nbytes), np.uint8)
         self._pinned.append(buffer.base)
         return buffer[:nbytes]
+
+    def view(self, address: int, nbytes: int) -> NDArray[Any]:
+        """Host memory as bytes."""
+        return host_view(address, nbytes)
 
     def upload(self, pointer: int, buffer: NDArray[Any], stream: int) -> None:
         """Copy host memory to the device."""

@@ -7,24 +7,29 @@ version by type, and by a double of runtime, engine and context.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from platformdirs import user_cache_path
+
 from harness import onnx_file
 from harness.backends import device, trt_options
 from harness.backends.base import Audit, BackendInfo, BuildRequest, Face
 from harness.backends.ort_device import gpu_facts
 from harness.backends.tensorrt_audit import audit
-from harness.backends.tensorrt_build import BuildTask, Built, build, build_by_name
+from harness.backends.tensorrt_build import Aids, BuildTask, Built, NetworkCode, build, build_by_name
+from harness.backends.tensorrt_mark import Marking
 from harness.backends.tensorrt_record import ONNX, PLAN, Origin, read_origin, read_task, write_record
 from harness.backends.tensorrt_run import TensorRTEngine
-from harness.backends.trt_bindings import Bindings, load_bindings
+from harness.backends.trt_bindings import PRODUCT, Bindings, load_bindings
 from harness.backends.trt_fence import fence
 from harness.backends.trt_progress import Progress
 from harness.backends.trt_rtx import gpu_refusal
+from harness.backends.trt_timing import TimingCache
 from harness.errors import BackendError, BuildError, NotHonouredError, RunError
 from harness.isolation import isolated
 from harness.lowering import LoweredModel
@@ -45,6 +50,7 @@ class TensorRTBackend:
 
     `isolate`: build in a child process, for at most `build_s` seconds; `progress` is called in this process
     alone, so it goes with `isolate=False`.  `cuda`: `pycuda` or `cuda-python`; None takes the one installed.
+    `timing_folder`: where timing caches are kept; None takes the user's cache folder.
     """
 
     name: str
@@ -52,7 +58,8 @@ class TensorRTBackend:
     build_s: float = 3600.0
     progress: Progress | None = None
     cuda: device.Binding | None = None
-    instrumentation: str = "marked outputs"
+    instrumentation: Marking = "marked outputs"
+    timing_folder: Path | None = None
 
     @cached_property
     def bindings(self) -> Bindings:
@@ -62,9 +69,13 @@ class TensorRTBackend:
     def info(self) -> BackendInfo:
         """Versions and GPU.  Raises BackendUnavailableError."""
         facts = dict(gpu_facts())
-        return BackendInfo(
-            self.name, str(self.bindings.api.__version__), "", facts.pop("gpu", "no GPU: builds only"), facts
-        )
+        gpu = facts.pop("gpu", "no GPU: builds only")
+        return BackendInfo(self.name, self.version, PRODUCT[self.name], gpu, facts)
+
+    @property
+    def version(self) -> str:
+        """The version of the bindings.  Raises BackendUnavailableError."""
+        return str(self.bindings.api.__version__)
 
     def refusal(self, precision: Precision, options: BuildSpec) -> str | None:
         """Why these bindings cannot honour a precision or an option; None if they can."""
@@ -86,15 +97,16 @@ class TensorRTBackend:
         if reasons := refusals(lowered, request.options):
             raise BuildError(f"{what}: {self.bindings}: {'; '.join(reasons)}")
         onnx_file.write(fence(lowered.model), folder / ONNX)
-        task = BuildTask(
-            lowered.plan.precision, request.profiles, request.options, kept_by_plan(lowered), request.base
-        )
-        built = self._build(task, folder, folder / PLAN, what)
-        facts = gpu_facts()
-        origin = Origin(self.name, built.version, facts.get("gpu", ""), facts.get("compute_capability", ""))
-        write_record(folder, task, built, origin)
+        task = _task(request)
+        aids = Aids(self.progress, request.calibration, self._calibration_device(task), self._timing())
+        if request.engine is not None:
+            return self._adopt(request.engine, task, folder, what)
+        built = self._build(task, folder, folder / PLAN, what, aids)
+        write_record(folder, task, built, self._origin(built.version))
         outputs = [value.name or "" for value in lowered.model.graph.outputs]
-        return audit(built, task.precision, task.kept, outputs)
+        found = audit(built, task.precision, task.kept, outputs)
+        size = (folder / PLAN).stat().st_size
+        return replace(found, details={**found.details, "engine_bytes": size})
 
     def load(self, folder: Path, face: Face = "verified") -> Engine:
         """Open the plan in `folder`; both faces are the same plan.  Raises RunError."""
@@ -103,30 +115,78 @@ class TensorRTBackend:
 
     def load_instrumented(self, folder: Path, tensors: Sequence[str]) -> Engine:
         """Build the model in `folder` again, `tensors` marked as outputs, and open it.  Raises RunError."""
-        task = replace(read_task(folder), outputs=tuple(tensors))
+        task = replace(read_task(folder), outputs=tuple(tensors), marking=self.instrumentation)
         plan = folder / INSTRUMENTED
         try:
-            self._build(task, folder, plan, f"{folder.name}, {len(tensors)} tensors marked as outputs")
-            return self._open(plan, read_origin(folder))
+            what = f"{folder.name}, {len(tensors)} tensors as {self.instrumentation}"
+            self._build(task, folder, plan, what, Aids(self.progress, timing_cache=self._timing()))
+            engine = self._open(plan, read_origin(folder))
         except BuildError as error:
             raise RunError(str(error)) from error
         finally:
             plan.unlink(missing_ok=True)
+        return (
+            engine
+            if self.instrumentation == "marked outputs"
+            else engine.listening(tensors, self.instrumentation)
+        )
 
-    def _build(self, task: BuildTask, folder: Path, plan: Path, what: str) -> Built:
+    def _build(self, task: BuildTask, folder: Path, plan: Path, what: str, aids: Aids) -> Built:
+        """A build that shares data or memory with this process stays in it."""
+        onnx = folder / ONNX
         try:
-            if self.isolate:
-                return isolated(build_by_name, self.name, task, folder / ONNX, plan, timeout_s=self.build_s)
-            return build(self.bindings, task, folder / ONNX, plan, self.progress)
+            if self.isolate and aids.device is None and aids.progress is None:
+                arguments = (self.name, task, onnx, plan, aids.timing_cache)
+                return isolated(build_by_name, *arguments, timeout_s=self.build_s)
+            return build(self.bindings, task, onnx, plan, aids)
         except NotHonouredError as error:
             raise NotHonouredError(f"{what}: {error}") from error
         except BackendError as error:
             raise BuildError(f"{what}: {error}") from error
 
+    def _calibration_device(self, task: BuildTask) -> device.Device | None:
+        """The GPU that calibrators of weakly typed INT8 run on; a calibration cache needs none."""
+        if task.options.typing == "strong" or not task.precision.quantized or task.options.calibration_cache:
+            return None
+        return device.open_device(self.cuda)
+
+    def _timing(self) -> TimingCache | None:
+        if self.bindings.rtx:
+            return None
+        folder = self.timing_folder or user_cache_path("trt-harness") / "timing"
+        return TimingCache.of(folder, f"{self.name}-{self.version}", gpu_facts().get("gpu", ""))
+
+    def _origin(self, version: str) -> Origin:
+        facts = gpu_facts()
+        return Origin(self.name, version, facts.get("gpu", ""), facts.get("compute_capability", ""))
+
+    def _adopt(self, engine: Path, task: BuildTask, folder: Path, what: str) -> Audit:
+        """Take a finished plan as it is; who built it is not known."""
+        try:
+            shutil.copyfile(engine, folder / PLAN)
+        except OSError as error:
+            raise BuildError(f"{what}: {engine}: {error}") from error
+        unknown = Origin("", "", "", "")
+        built = Built("", (), (), (), (), (), 0.0)
+        write_record(folder, task, built, unknown)
+        details = {"engine_bytes": (folder / PLAN).stat().st_size, "counted": "nothing: a finished engine"}
+        return Audit(task.precision, {}, (), (), (), details)
+
     def _open(self, plan: Path, origin: Origin) -> TensorRTEngine:
         if why := self.can_run():
             raise RunError(f"{plan}: {self.bindings} cannot run here: {why}")
         return TensorRTEngine.open(self.bindings, plan, device.open_device(self.cuda), origin)
+
+
+def _task(request: BuildRequest) -> BuildTask:
+    return BuildTask(
+        precision=request.lowered.plan.precision,
+        profiles=request.profiles,
+        options=request.options,
+        kept=kept_by_plan(request.lowered),
+        base=request.base.resolve(),
+        network=NetworkCode(request.network, request.weights) if request.network else None,
+    )
 
 
 def refusals(lowered: LoweredModel, options: BuildSpec) -> list[str]:

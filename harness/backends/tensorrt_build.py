@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.backends import tensorrt_strong, tensorrt_weak, trt_options, trt_progress
+from harness.backends.base import CalibrationData
+from harness.backends.device import Device
 from harness.backends.tensorrt_layers import EngineLayer, layers_from_dump
+from harness.backends.tensorrt_mark import Marking, mark_tensors
 from harness.backends.tensorrt_network import (
     NetworkLayer,
     add_profiles,
@@ -23,6 +25,8 @@ from harness.backends.tensorrt_network import (
 )
 from harness.backends.trt_bindings import Bindings, load_bindings
 from harness.backends.trt_log import LAYERS, Log, create_log, loud, words
+from harness.backends.trt_network_code import call_network_code
+from harness.backends.trt_timing import TimingCache
 from harness.errors import BuildError
 from harness.precision import Precision
 from harness.spec import BuildSpec, Profile
@@ -32,11 +36,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class NetworkCode:
+    """A function `file.py:function` that builds a network, and the npz file of its weights."""
+
+    function: str
+    weights: Path | None = None
+
+
+@dataclass(frozen=True)
 class BuildTask:
     """What to build from an ONNX file; plain data, so that it goes to another process.
 
     `kept` are the ONNX nodes that stay FP32.  Relative paths of `options` start at `base`.  `outputs` are
-    intermediate tensors to mark as outputs besides the network's own.
+    intermediate tensors to mark, as `marking` says.  `network` builds the network in the place of the file.
     """
 
     precision: Precision
@@ -45,6 +57,8 @@ class BuildTask:
     kept: tuple[str, ...] = ()
     base: Path = field(default_factory=Path)
     outputs: tuple[str, ...] = ()
+    marking: Marking = "marked outputs"
+    network: NetworkCode | None = None
 
     @property
     def tf32(self) -> bool:
@@ -63,20 +77,36 @@ class Built:
     engine: tuple[EngineLayer, ...]
     messages: tuple[str, ...]
     duration_s: float
+    calibration: str = ""
 
 
-def build_by_name(name: str, task: BuildTask, onnx: Path, plan: Path) -> Built:
+@dataclass(frozen=True)
+class Aids:
+    """What a build may use besides its task; nothing of it crosses processes."""
+
+    progress: trt_progress.Progress | None = None
+    calibration: CalibrationData | None = None
+    device: Device | None = None
+    timing_cache: TimingCache | None = None
+
+
+@dataclass(frozen=True)
+class _Site:
+    """A network and what builds it; a parser must not outlive its network, nor that its builder."""
+
+    bindings: Bindings
+    log: Log
+    builder: trt.Builder
+    network: trt.INetworkDefinition
+    config: trt.IBuilderConfig
+
+
+def build_by_name(name: str, task: BuildTask, onnx: Path, plan: Path, timing: TimingCache | None) -> Built:
     """`build` with the bindings of that name; what a child process runs."""
-    return build(load_bindings(name), task, onnx, plan)
+    return build(load_bindings(name), task, onnx, plan, Aids(timing_cache=timing))
 
 
-def build(
-    bindings: Bindings,
-    task: BuildTask,
-    onnx: Path,
-    plan: Path,
-    progress: trt_progress.Progress | None = None,
-) -> Built:
+def build(bindings: Bindings, task: BuildTask, onnx: Path, plan: Path, aids: Aids | None = None) -> Built:
     """Build the ONNX file `onnx` into the engine file `plan`.
 
     Raises BuildError with node and reason, NotHonouredError for an option that the builder changed.
@@ -86,51 +116,71 @@ def build(
     trt_options.load_plugins(bindings, builder.get_plugin_registry(), log, task.options.plugins, task.base)
     typing = tensorrt_weak if task.options.typing == "weak" else tensorrt_strong
     network = typing.create_network(bindings.api, builder)
-    parser = bindings.api.OnnxParser(network, log)
-    parse_onnx(parser, log, onnx)
+    _fill(bindings, network, log, task, onnx)
+    site = _Site(bindings, log, builder, network, builder.create_builder_config())
+    _configure(site, task)
+    typing.constrain(bindings.api, network, site.config, task.precision, task.kept)
+    return _serialize(site, task, plan, aids or Aids())
+
+
+def _fill(bindings: Bindings, network: trt.INetworkDefinition, log: Any, task: BuildTask, onnx: Path) -> None:
+    if task.network is not None:
+        call_network_code(bindings.api, network, task.network.function, task.network.weights, task.base)
+    else:
+        parse_onnx(bindings.api.OnnxParser(network, log), log, onnx)
     _require_outputs(network)
-    config = _configure(bindings, builder, network, task, log)
-    typing.constrain(bindings.api, network, config, task.precision, task.kept)
-    return _serialize(bindings, builder, network, config, log, plan, progress)
 
 
-def _configure(
-    bindings: Bindings, builder: trt.Builder, network: trt.INetworkDefinition, task: BuildTask, log: Log
-) -> trt.IBuilderConfig:
-    config = builder.create_builder_config()
-    trt_options.apply(bindings, builder, config, task.options, tf32=task.tf32)
-    add_profiles(builder, network, config, task.profiles, log)
-    mark_outputs(network, task.outputs)
-    return config
+def _configure(site: _Site, task: BuildTask) -> None:
+    trt_options.apply(site.bindings, site.builder, site.config, task.options, tf32=task.tf32)
+    add_profiles(site.builder, site.network, site.config, task.profiles, site.log)
+    mark_tensors(site.network, task.outputs, task.marking)
 
 
-def _serialize(
-    bindings: Bindings,
-    builder: trt.Builder,
-    network: trt.INetworkDefinition,
-    config: trt.IBuilderConfig,
-    log: Log,
-    plan: Path,
-    progress: trt_progress.Progress | None,
-) -> Built:
-    monitor = trt_progress.watch(bindings.api, config, progress) if progress else None
+def _serialize(site: _Site, task: BuildTask, plan: Path, aids: Aids) -> Built:
+    api = site.bindings.api
+    kept = [trt_progress.watch(api, site.config, aids.progress)] if aids.progress else []
+    calibrator = _calibrator(site, task, aids)
+    timing = aids.timing_cache if task.options.timing_cache else None
+    if timing is not None:
+        timing.load(site.config)
     start = time.perf_counter()
-    engine = builder.build_serialized_network(network, config)
+    engine = site.builder.build_serialized_network(site.network, site.config)
     duration_s = time.perf_counter() - start
-    del monitor
+    kept.clear()
+    if calibrator is not None and calibrator.error is not None:
+        raise BuildError(f"calibration: {calibrator.error}") from calibrator.error
     if engine is None or engine.nbytes == 0:
-        raise BuildError(f"{bindings} builds no engine: {words(log.messages)}")
+        raise BuildError(f"{site.bindings} builds no engine: {words(site.log.messages)}")
     plan.write_bytes(engine)
-    said = log.take()
+    if timing is not None:
+        timing.store(site.config)
+    return _built(site, duration_s, calibrator.written if calibrator else "")
+
+
+def _calibrator(site: _Site, task: BuildTask, aids: Aids) -> Any:
+    if task.options.typing == "strong" or not task.precision.quantized:
+        return None
+    file = task.options.calibration_cache
+    cache = task.base / file if file is not None else None
+    return tensorrt_weak.calibrate(
+        site.bindings.api, site.builder, site.network, site.config, task.profiles[0],
+        aids.calibration, aids.device, cache,
+    )  # fmt: skip
+
+
+def _built(site: _Site, duration_s: float, calibration: str) -> Built:
+    said = site.log.take()
     dump = next((m.text for m in reversed(said) if m.text.startswith(LAYERS)), "")
     return Built(
-        str(bindings.api.__version__),
-        network_layers(network),
-        tuple(tensor.name for tensor in network_inputs(network)),
-        tuple(tensor.name for tensor in network_outputs(network)),
+        str(site.bindings.api.__version__),
+        network_layers(site.network),
+        tuple(tensor.name for tensor in network_inputs(site.network)),
+        tuple(tensor.name for tensor in network_outputs(site.network)),
         layers_from_dump(dump),
         loud(said),
         duration_s,
+        calibration,
     )
 
 
@@ -140,20 +190,3 @@ def _require_outputs(network: trt.INetworkDefinition) -> None:
     shapes = [t.name for t in map(network.get_input, range(network.num_inputs)) if t and t.is_shape_tensor]
     if shapes:
         raise BuildError(f"inputs {shapes} hold shapes: TensorRT needs ranges of their values")
-
-
-def mark_outputs(network: trt.INetworkDefinition, names: Sequence[str]) -> None:
-    """Mark the named tensors as outputs.  Raises BuildError for one that is absent, a shape or a bool."""
-    tensors = {tensor.name: tensor for tensor in _execution_tensors(network)}
-    missing = [name for name in names if name not in tensors]
-    if missing:
-        raise BuildError(f"cannot be outputs (absent from the network, shapes or bools): {missing[:10]}")
-    for name in names:
-        if not tensors[name].is_network_output:
-            network.mark_output(tensors[name])
-
-
-def _execution_tensors(network: trt.INetworkDefinition) -> list[trt.ITensor]:
-    layers = [layer for i in range(network.num_layers) if (layer := network.get_layer(i)) is not None]
-    outputs = [layer.get_output(i) for layer in layers for i in range(layer.num_outputs)]
-    return [t for t in outputs if t is not None and not t.is_shape_tensor and t.dtype.name != "BOOL"]

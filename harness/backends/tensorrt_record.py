@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.backends.tensorrt_build import BuildTask, Built
+from harness.backends.tensorrt_build import BuildTask, Built, NetworkCode
 from harness.backends.tensorrt_layers import EngineLayer, EngineTensor
 from harness.backends.tensorrt_network import NetworkLayer, NetworkTensor
 from harness.errors import RunError
@@ -18,6 +18,7 @@ PLAN = "engine.plan"
 ONNX = "model.onnx"
 TASK = "build.json"
 LAYERS = "layers.json"
+CALIBRATION = "calibration.cache"
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,11 @@ def write_record(folder: Path, task: BuildTask, built: Built, origin: Origin) ->
         "options": task.options.model_dump(),
         "kept": task.kept,
         "base": str(task.base),
+        "network": _network_code(task.network),
     }
     (folder / TASK).write_text(json.dumps(data, indent=1))
+    if built.calibration:
+        (folder / CALIBRATION).write_text(built.calibration)
     layers = {"network": [asdict(x) for x in built.network], "engine": [asdict(x) for x in built.engine]}
     (folder / LAYERS).write_text(json.dumps(layers))
 
@@ -54,7 +58,20 @@ def read_task(folder: Path) -> BuildTask:
         options=BuildSpec.model_validate(data["options"]),
         kept=tuple(data["kept"]),
         base=Path(data["base"]),
+        network=_to_network_code(data["network"]),
     )
+
+
+def _network_code(code: NetworkCode | None) -> dict[str, str | None] | None:
+    if code is None:
+        return None
+    return {"function": code.function, "weights": str(code.weights) if code.weights else None}
+
+
+def _to_network_code(data: dict[str, str | None] | None) -> NetworkCode | None:
+    if data is None:
+        return None
+    return NetworkCode(data["function"] or "", Path(data["weights"]) if data["weights"] else None)
 
 
 def read_origin(folder: Path) -> Origin:

@@ -5,15 +5,17 @@ Unverified on TensorRT hardware: its calls are checked against the bindings by t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.backends import trt_errors, trt_types
+from harness.backends import trt_debug, trt_errors, trt_types, trt_unfused
 from harness.backends.base import Tensors
 from harness.backends.device import Device
 from harness.backends.trt_bindings import Bindings
 from harness.backends.trt_buffers import Allocator, Buffers
+from harness.backends.trt_debug import Listener
 from harness.backends.trt_log import Log, create_log, implement
 from harness.backends.trt_ports import Port, ports
 from harness.errors import RunError
@@ -34,7 +36,10 @@ class TensorRTEngine:
     runtime: trt.Runtime
     log: Log
     device: Device
+    shown: tuple[str, ...] = ()
+    unfused: bool = False
     _contexts: dict[int, trt.IExecutionContext] = field(default_factory=dict)
+    _listeners: dict[int, Listener] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.ports_in, self.ports_out = ports(self.bindings.api, self.engine)
@@ -71,7 +76,28 @@ class TensorRTEngine:
         if not context.execute_async_v3(self.stream):
             raise RunError(self._failure())
         shapes = {name: self._final_shape(context, name, given) for name, given in allocators.items()}
-        return self._buffers.fetch(self.ports_out, shapes, self.stream)
+        outputs = self._buffers.fetch(self.ports_out, shapes, self.stream)
+        return outputs | self._debug_tensors(profile)
+
+    def listening(self, tensors: Sequence[str], instrumentation: str) -> TensorRTEngine:
+        """The same engine with the debug tensors named `tensors` among its outputs.
+
+        Of `unfused tensors` those that fusion left; of `debug tensors` all.
+        """
+        self.shown, self.unfused = tuple(tensors), instrumentation == "unfused tensors"
+        return self
+
+    def _debug_tensors(self, profile: int) -> dict[str, Any]:
+        if not self.shown:
+            return {}
+        taken = self._listeners[profile].take()
+        named = (
+            {trt_unfused.onnx_name(name): value for name, value in taken.items()} if self.unfused else taken
+        )
+        missing = [] if self.unfused else [name for name in self.shown if name not in named]
+        if missing:
+            raise RunError(f"TensorRT did not show {missing[:10]}")
+        return {name: named[name] for name in self.shown if name in named}
 
     def _checked(self, feeds: Tensors, profile: int) -> dict[str, trt_types.Array]:
         """The feeds in the engine's types, after checks of profile, names and shapes."""
@@ -96,12 +122,12 @@ class TensorRTEngine:
         if not context.set_optimization_profile_async(profile, self.stream):
             raise RunError(f"profile {profile} cannot be selected: {self._failure()}")
         self.device.synchronize(self.stream)
-        self.prepare(context)
+        if self.shown:
+            self._listeners[profile] = trt_debug.attach(self.bindings.api, context, self.device)
+        if self.unfused:
+            trt_unfused.switch_on(context)
         self._contexts[profile] = context
         return context
-
-    def prepare(self, context: trt.IExecutionContext) -> None:
-        """What a new context needs besides its profile; nothing here."""
 
     def _bind_input(self, context: trt.IExecutionContext, port: Port, values: trt_types.Array) -> None:
         if not port.on_host and not context.set_input_shape(port.name, tuple(values.shape)):
@@ -151,6 +177,7 @@ class TensorRTEngine:
     def close(self) -> None:
         """Free contexts, engine, runtime and device memory, in that order; again: nothing."""
         self._contexts.clear()
+        self._listeners.clear()
         if self.__dict__.pop("engine", None) is None:
             return
         self.__dict__.pop("runtime")

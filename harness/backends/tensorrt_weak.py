@@ -7,11 +7,16 @@ checked against the bindings of 8.6 to 10.16 by type, and for behaviour against 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from harness.backends.tensorrt_network import node_of
+from harness.backends.base import CalibrationData
+from harness.backends.device import Device
+from harness.backends.tensorrt_network import network_inputs, node_of
+from harness.backends.trt_calibrator import create_calibrator
 from harness.errors import NotHonouredError
 from harness.precision import Precision
+from harness.spec import Profile
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -90,3 +95,30 @@ def _kept_layers(network: trt.INetworkDefinition, kept: set[str]) -> Iterator[tr
             continue
         if node_of(layer.metadata) in kept:
             yield layer
+
+
+def calibrate(
+    api: trt.Module,
+    builder: trt.Builder,
+    network: trt.INetworkDefinition,
+    config: trt.IBuilderConfig,
+    profile: Profile,
+    data: CalibrationData | None,
+    device: Device | None,
+    cache: Path | None,
+) -> Any:
+    """Set a calibrator on `config`, fed at the opt shapes of `profile`; keep it alive while it builds.
+
+    `cache`: a calibration cache of TensorRT's to use instead of data.  Raises NotHonouredError.
+    """
+    if data is None:
+        raise NotHonouredError('INT8 with typing = "weak" needs calibration data')
+    dtypes = {tensor.name: tensor.dtype for tensor in network_inputs(network)}
+    calibrator = create_calibrator(api, data, device, dtypes, cache)
+    config.int8_calibrator = calibrator
+    shapes = builder.create_optimization_profile()
+    for name, part in profile.shapes.items():
+        shapes.set_shape(name, part.opt, part.opt, part.opt)
+    if not config.set_calibration_profile(shapes):
+        raise NotHonouredError("TensorRT does not take the calibration profile")
+    return calibrator

@@ -25,7 +25,8 @@ SERVES: dict[str, Callable[[Version], bool]] = {
     "tensorrt_weak.py": lambda v: not v.rtx and v.number < (11,),
     "trt_calibrator.py": lambda v: not v.rtx and v.number < (11,),
     "trt_progress.py": lambda v: v.rtx or v.number >= (10,),
-    "trt_debug.py": lambda v: v.rtx or v.number >= (10, 12),
+    "trt_debug.py": lambda v: v.rtx or v.number >= (10,),
+    "trt_unfused.py": lambda v: v.rtx or v.number >= (10, 12),
     "trt_rtx.py": lambda v: v.rtx,
 }
 LINE = re.compile(r"^(?P<path>[^:]+):\d+: error: (?P<text>.*)$")
