@@ -92,8 +92,8 @@ def answers(question: Question) -> Iterator[Answer]:
 
 
 def feeds_needed(feeds: Feeds, shapes: Mapping[str, Shape]) -> int:
-    """How many feeds of `shapes` make SAMPLES_PER_SHAPE samples, or all samples there are."""
-    return max(1, min(SAMPLES_PER_SHAPE, feeds.samples) // feeds.rows(shapes))
+    """How many feeds of `shapes` make SAMPLES_PER_SHAPE samples, or all that there are."""
+    return -(-min(SAMPLES_PER_SHAPE, feeds.samples) // feeds.rows(shapes))
 
 
 def explain(label: str, answers: Sequence[Answer], reproduce: str) -> str:

@@ -48,7 +48,7 @@ def spec(tmp_path):
     return read_spec(write_case(tmp_path / "net"))
 
 
-def labelled(spec, start, count):
+def labelled(start, count):
     scores = np.zeros((count, 2), np.float32)
     scores[np.arange(count), (start + np.arange(count)) % 2] = 1
     return scores
@@ -58,14 +58,14 @@ def labelled(spec, start, count):
 def test_every_labelled_sample_counts_once_whatever_the_batch(spec, rows):
     task, starts = task_of(spec, ("y",)), iter(range(0, 100, rows))
     score = task.score(
-        lambda feed: {"y": labelled(spec, next(starts), len(feed["x"]))}, Feeds(spec), {"x": (rows, 4)}
+        lambda feed: {"y": labelled(next(starts), len(feed["x"]))}, Feeds(spec), {"x": (rows, 4)}
     )
     assert score == 1.0
 
 
 def test_samples_in_the_wrong_order_are_found(spec):
     task = task_of(spec, ("y",))
-    score = task.score(lambda feed: {"y": labelled(spec, 1, len(feed["x"]))}, Feeds(spec), {"x": (16, 4)})
+    score = task.score(lambda feed: {"y": labelled(1, len(feed["x"]))}, Feeds(spec), {"x": (16, 4)})
     assert score == 0.0
 
 

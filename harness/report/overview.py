@@ -19,8 +19,8 @@ class Row:
     """What is known of one model at one precision on one backend.
 
     `verdicts` is kind -> worst verdict.  `mre` is the largest of all outputs, `limit` its bound; `drop` is
-    that of the task metric; `build_s` is None for an engine from the cache; `p50_s` is that of the first shape
-    measured.
+    that of the task metric; `build_s` is None for an engine from the cache;
+    `p50_s` is that of the first shape measured.
     """
 
     model: str
