@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,11 +59,14 @@ class Source:
 
 
 class CachedOutputs:
-    """Outputs of a model on ONNX Runtime's CPU provider; each set of feeds is run once and kept on disk."""
+    """Outputs of a model on ONNX Runtime's CPU provider; each set of feeds is run once and kept on disk.
+
+    Sessions are opened when something must be run, and stay open until `close`.
+    """
 
     def __init__(self, source: Source, cache: Cache) -> None:
         self._source, self._cache = source, cache
-        self._engine: Engine | None = None
+        self._opened: dict[str, Engine] = {}
 
     def outputs(self, feeds: Tensors) -> Arrays:
         """Outputs by name, mapped from disk.  Raises RunError, and DataError where one is not finite."""
@@ -74,15 +78,15 @@ class CachedOutputs:
         """Where the outputs for `feeds` are kept, and why they were computed, or "hit"."""
 
         def make(folder: Path) -> Mapping[str, JSON]:
-            return _save(folder, self._run(feeds))
+            return _save(folder, self._engine(self._source.level).run(feeds))
 
         return self._cache.get_or_make("outputs", self._key(feeds), make, label=self._label(feeds))
 
     def close(self) -> None:
-        """Free the session, if one is open."""
-        if self._engine is not None:
-            self._engine.close()
-            self._engine = None
+        """Free the sessions that are open."""
+        for engine in self._opened.values():
+            engine.close()
+        self._opened.clear()
 
     def _key(self, feeds: Tensors) -> dict[str, JSON]:
         return {**self._source.key, "outputs": list(self._source.names), "feeds": feeds_digest(feeds)}
@@ -90,10 +94,10 @@ class CachedOutputs:
     def _label(self, feeds: Tensors) -> str:
         return f"{self._source.name} {[(name, array.shape) for name, array in sorted(feeds.items())]}"
 
-    def _run(self, feeds: Tensors) -> Arrays:
-        if self._engine is None:
-            self._engine = _open(self._source.model(), self._source.names, self._source.level)
-        return self._engine.run(feeds)
+    def _engine(self, level: str) -> Engine:
+        if level not in self._opened:
+            self._opened[level] = _open(self._source.model(), self._source.names, level)
+        return self._opened[level]
 
 
 class Reference(CachedOutputs):
@@ -110,16 +114,38 @@ class Reference(CachedOutputs):
         return {name: Floor(**part) for name, part in entry.manifest.items()}
 
     def _measure(self, feeds: Tensors) -> dict[str, Floor]:
-        reference, model = self.outputs(feeds), self._source.model()
-        with _open(model, self._source.names, "all") as engine:
-            optimised = engine.run(feeds)
-        exact, reason = _float64(model, self._source.names, feeds)
+        reference = self.outputs(feeds)
+        optimised = self._engine("all").run(feeds)
+        exact, reason = self._float64(feeds)
         return {
             name: Floor(
                 mre(optimised[name], expected), None if exact is None else mre(expected, exact[name]), reason
             )
             for name, expected in reference.items()
         }
+
+    def _float64(self, feeds: Tensors) -> tuple[Arrays | None, str]:
+        """Outputs in float64; None and the reason where there are none."""
+        engine = self._double
+        if isinstance(engine, str):
+            return None, engine
+        try:
+            return engine.run({name: _wide(array) for name, array in feeds.items()}), ""
+        except RunError as error:
+            return None, f"not evaluated in float64: {error}"
+
+    @cached_property
+    def _double(self) -> Engine | str:
+        """The float64 engine, or why there is none."""
+        try:
+            return _open(to_double(self._source.model()), self._source.names, "none")
+        except (LoweringError, RunError) as error:
+            return f"not evaluated in float64: {error}"
+
+    def close(self) -> None:
+        """Free the sessions that are open."""
+        super().close()
+        self.__dict__.pop("_double", None)
 
 
 def mre(actual: NDArray[Any], expected: NDArray[Any]) -> float:
@@ -149,13 +175,8 @@ def _open(model: ir.Model, names: Sequence[str], level: str) -> Engine:
     return open_model(model, names, settings=SessionSettings(level=level))
 
 
-def _float64(model: ir.Model, names: Sequence[str], feeds: Tensors) -> tuple[Arrays | None, str]:
-    wide = {name: array.astype(np.float64) if _floating(array) else array for name, array in feeds.items()}
-    try:
-        with _open(to_double(model), names, "none") as engine:
-            return engine.run(wide), ""
-    except (LoweringError, RunError) as error:
-        return None, f"not evaluated in float64: {error}"
+def _wide(array: NDArray[Any]) -> NDArray[Any]:
+    return array.astype(np.float64) if _floating(array) else array
 
 
 def _floating(array: NDArray[Any]) -> bool:

@@ -153,6 +153,14 @@ class TestFloor:
         assert again.floor(FEEDS) == first
         assert opened.count == 0
 
+    def test_sessions_are_opened_once_for_all_feeds(self, linear: ir.Model, tmp_path: Path) -> None:
+        reference, opened = reference_of(tmp_path, linear, ("y",))
+        for factor in (1, 2, 3):
+            reference.floor({"x": FEEDS["x"] * factor})
+        assert opened.count == 3  # unoptimised, optimised, float64
+        reference.close()
+        assert reference.floor({"x": FEEDS["x"] * 4})["y"].float64 is not None
+
     def test_says_why_there_is_no_float64(self, tmp_path: Path) -> None:
         net = model("g (float[N,1,4,4] x) => (float[N,1,3,3] y) { [c] y = Conv(x, w) }",
                     w=np.ones((1, 1, 2, 2), np.float32))  # fmt: skip
