@@ -41,9 +41,7 @@ def main() -> None:
     images = stored_path(IMAGES).read_bytes()
     pixels = np.frombuffer(images, np.uint8, DIGITS * 28 * 28, offset=16).reshape(DIGITS, 1, 28, 28)
     labels = np.frombuffer(stored_path(LABELS).read_bytes(), np.uint8, DIGITS, offset=8)
-    np.savez_compressed(
-        HERE / "digits.npz", images=pixels.astype(np.float32), labels=labels.astype(np.int64)
-    )
+    np.savez_compressed(HERE / "digits.npz", images=pixels.astype(np.float32), labels=labels.astype(np.int64))
     shutil.copyfile(stored_path(MODEL), HERE / "model.onnx")
 
 

@@ -38,7 +38,9 @@ def to_onnx(scaler: StandardScaler, mlp: MLPClassifier) -> onnx.ModelProto:
         weights += [tensor(f"weight{k}", weight), tensor(f"bias{k}", bias)]
         last = k == len(layers) - 1
         out = "logit" if last else f"linear{k}"
-        nodes.append(helper.make_node("Gemm", [f"hidden{k}", f"weight{k}", f"bias{k}"], [out], f"layer{k}/gemm"))
+        nodes.append(
+            helper.make_node("Gemm", [f"hidden{k}", f"weight{k}", f"bias{k}"], [out], f"layer{k}/gemm")
+        )
         if not last:
             nodes.append(helper.make_node("Relu", [out], [f"hidden{k + 1}"], f"layer{k}/relu"))
     weights.append(tensor("one", np.ones(1)))
@@ -64,11 +66,15 @@ def main() -> None:
     scaler = StandardScaler().fit(train)
     mlp = MLPClassifier((64, 32), random_state=0, max_iter=300, learning_rate_init=3e-3, alpha=1e-3)
     mlp.fit(scaler.transform(train), train_labels)
-    print(f"accuracy on {len(test)} patients not trained on: {mlp.score(scaler.transform(test), test_labels):.3f}")
+    print(
+        f"accuracy on {len(test)} patients not trained on: {mlp.score(scaler.transform(test), test_labels):.3f}"
+    )
     model = to_onnx(scaler, mlp)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, HERE / "model.onnx")
-    np.savez_compressed(HERE / "patients.npz", features=test.astype(np.float32), labels=test_labels.astype(np.int64))
+    np.savez_compressed(
+        HERE / "patients.npz", features=test.astype(np.float32), labels=test_labels.astype(np.int64)
+    )
 
 
 if __name__ == "__main__":
