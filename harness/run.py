@@ -17,6 +17,7 @@ from harness.report.environment import RUNTIMES, environment, versions
 from harness.report.overview import overview
 from harness.report.records import Record
 from harness.report.results import Results
+from harness.report.sanity import review
 from harness.report.terminal import table
 from harness.report.write import write_run
 from harness.selection import Selection
@@ -74,8 +75,10 @@ class Run:
         """Write the run's pages; none if no test had begun."""
         if self.collector is None or not self.collector.begun:
             return []
-        found = replace(self.collector.results(exit_status, complete), not_fetched=self.selection.not_fetched)
-        return write_run(found, self.collector.folder)
+        found = self.collector.results(exit_status, complete)
+        reviewed = self.collector.records = list(review(found.records))
+        found = replace(found, not_fetched=self.selection.not_fetched, records=tuple(reviewed))
+        return write_run(found, self.collector.folder, self.baseline)
 
     def closing_lines(self) -> list[str]:
         """The table of verdicts, expected failures that match no test, and where the pages are."""

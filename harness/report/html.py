@@ -34,9 +34,9 @@ GLYPHS: Mapping[str, str] = {
 }
 
 
-def write(results: Results, folder: Path) -> Path:
+def write(results: Results, folder: Path, differences: Sequence[Difference] = ()) -> Path:
     """Write report.html into `folder`, atomically."""
-    return write_text(folder / REPORT, page(results))
+    return write_text(folder / REPORT, page(results, differences))
 
 
 def page(results: Results, differences: Sequence[Difference] = ()) -> str:

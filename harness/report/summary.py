@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from harness.report.baseline import Difference
+from harness.report.changes import counts, one_line, regressions
 from harness.report.collect import BAD
 from harness.report.overview import overview
 from harness.report.plain import write_text
@@ -13,18 +15,33 @@ from harness.report.results import Results
 from harness.report.terminal import HEAD, cells
 
 SUMMARY = "summary.md"
+PAGES = ("", "Everything else is in [report.html](report.html) and [results.json](results.json).")
 
 
-def write(results: Results, folder: Path) -> Path:
+def write(results: Results, folder: Path, differences: Sequence[Difference] = ()) -> Path:
     """Write summary.md into `folder`, atomically."""
-    return write_text(folder / SUMMARY, "\n".join(lines(results)) + "\n")
+    return write_text(folder / SUMMARY, "\n".join(lines(results, differences)) + "\n")
 
 
-def lines(results: Results) -> list[str]:
-    """The page: what ran where, the table of verdicts, each failure with its command."""
+def lines(results: Results, differences: Sequence[Difference] = ()) -> list[str]:
+    """The page: what ran where, the table of verdicts, what regressed, each failure with its command."""
     rows = [cells(row) for row in overview(results.records)]
     bad = [record for record in results.records if record.verdict in BAD]
-    return [*_head(results), "", *_table(rows), *_failures(bad), *_missing(results)]
+    changed = _changed(differences) if differences else []
+    return [*_head(results), "", *_table(rows), *changed, *_failures(bad), *_missing(results), *PAGES]
+
+
+def _changed(differences: Sequence[Difference]) -> list[str]:
+    """What the baseline says: a count, then each regression on a line."""
+    listed = [f"- {escape(one_line(difference))}" for difference in regressions(differences)]
+    return [
+        "",
+        "## Against the baseline",
+        "",
+        f"{counts(differences).partition(': ')[2]}.",
+        *([""] if listed else []),
+        *listed,
+    ]
 
 
 def _head(results: Results) -> list[str]:

@@ -1,0 +1,68 @@
+"""What a lower precision should not be: slower, bigger or more accurate than FP32 of the same model.
+
+None of it is a failure, all of it is worth knowing: slower means that the hardware has no kernels for it,
+more accurate that it was quietly not applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from harness.errors import UsageError
+from harness.latency import milliseconds
+from harness.precision import Precision
+from harness.report.gate import compare
+from harness.report.keys import case_key, latency_of, number
+from harness.report.records import Record
+
+LOWER = frozenset(Precision) - {Precision.FP32, Precision.TF32}
+
+
+def review(records: Sequence[Record]) -> tuple[Record, ...]:
+    """The records, those of lower precisions with a warning for each thing that FP32 does better."""
+    known = {_slot(record): record for record in records if record.precision == Precision.FP32}
+    return tuple(_reviewed(record, known.get(_slot(record))) for record in records)
+
+
+def _reviewed(record: Record, fp32: Record | None) -> Record:
+    if fp32 is None or record.precision not in LOWER:
+        return record
+    found = [text for text in _odd(record, fp32) if text not in record.warnings]
+    return replace(record, warnings=(*record.warnings, *found)) if found else record
+
+
+def _slot(record: Record) -> tuple[str, ...]:
+    key = case_key(record)
+    return key.model, key.backend, key.kind, key.profile, key.shapes, record.run
+
+
+def _odd(record: Record, fp32: Record) -> Iterable[str]:
+    if record.kind == "latency":
+        yield from _slower(record, fp32)
+    if record.kind == "engine":
+        yield from _bigger(record, fp32)
+    if record.kind == "outputs":
+        yield from _more_accurate(record, fp32)
+
+
+def _slower(record: Record, fp32: Record) -> Iterable[str]:
+    try:
+        base, own = latency_of(fp32).round_medians_s, latency_of(record).round_medians_s
+    except UsageError:
+        return
+    change = compare([base], [own])
+    if change.finding == "slower":
+        yield f"slower than fp32: {milliseconds(change.new_s)} against {milliseconds(change.base_s)}"
+
+
+def _bigger(record: Record, fp32: Record) -> Iterable[str]:
+    own, base = (number(one.data.get("engine_bytes")) for one in (record, fp32))
+    if own is not None and base is not None and own > base:
+        yield f"bigger than fp32: {own:,.0f} against {base:,.0f} bytes"
+
+
+def _more_accurate(record: Record, fp32: Record) -> Iterable[str]:
+    own, base = (number(one.data.get("mre")) for one in (record, fp32))
+    if own is not None and base is not None and own < base:
+        yield f"more accurate than fp32: mre {own:.1e} against {base:.1e}; was the precision applied?"
