@@ -125,6 +125,12 @@ def test_emulation_is_what_the_cpu_engine_verifies(subject: Subject, precision: 
         np.testing.assert_array_equal(actual[name], array)
 
 
+def test_an_emulation_may_overflow(subject: Subject) -> None:
+    huge = {"x": np.full((1, 8), 6e4, np.float32)}
+    assert not np.isfinite(subject.emulation(Precision.FP16).outputs(huge)["y"]).all()
+    assert np.isfinite(subject.reference().outputs(huge)["y"]).all()
+
+
 def test_ignored_outputs_are_not_in_the_reference(folder: Path, tmp_path: Path) -> None:
     subject = subject_of(folder, tmp_path, 'outputs.side = { compare = "ignore" }')
     assert subject.output_names == ("y",)
