@@ -36,8 +36,13 @@ class Step:
 
     number: int
     stage: Stage
-    kept: int
+    nodes: Kept
     mre: float
+
+    @property
+    def kept(self) -> int:
+        """How many nodes were kept."""
+        return len(self.nodes)
 
 
 @dataclass(frozen=True)

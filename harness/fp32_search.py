@@ -103,7 +103,7 @@ class _Run:
             self.spent[self.stage] = self.spent.get(self.stage, 0) + 1
             if self.progress is not None:
                 number = sum(self.spent.values())
-                self.progress(Step(number, self.stage, len(kept), self.errors[kept]))
+                self.progress(Step(number, self.stage, kept, self.errors[kept]))
         return self.errors[kept]
 
     def check_budget(self) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import tempfile
+import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,11 +43,12 @@ class _Stored:
 class Spool:
     """Sets of tensors kept in a temporary file, iterated over in order any number of times.
 
-    A context manager: the file is gone after it.
+    A context manager: the file is gone after it, or when nothing refers to the spool any more.
     """
 
     def __init__(self, feeds: Iterable[Tensors] = ()) -> None:
         self._file = tempfile.TemporaryFile(prefix="trt-harness-samples-")  # noqa: SIM115
+        self._close = weakref.finalize(self, self._file.close)
         self._index: list[tuple[_Stored, ...]] = []
         for feed in feeds:
             self.append(feed)
@@ -76,7 +78,7 @@ class Spool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        self._close()
 
 
 @contextmanager
