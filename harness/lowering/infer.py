@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx
 import onnx_ir as ir
 
+from harness.errors import ModelError
 from harness.lowering.stubs import through
 from harness.onnx_graph import all_graphs, values_of
 
@@ -13,8 +14,12 @@ def infer(model: ir.Model) -> None:
     """Fill in the types and shapes that inference finds and `model` does not state; in place.
 
     Inputs and outputs keep what they state.  Tensors behind operators that ONNX does not know stay untyped.
+    Raises ModelError where inference finds the graph contradictory.
     """
-    inferred = through(model, onnx.shape_inference.infer_shapes)
+    try:
+        inferred = through(model, onnx.shape_inference.infer_shapes)
+    except (RuntimeError, ValueError, onnx.shape_inference.InferenceError) as error:
+        raise ModelError(f"types cannot be inferred: {' '.join(str(error).split())}") from error
     for graph, twin in zip(all_graphs(model), all_graphs(inferred), strict=True):
         found = {value.name: value for value in values_of(twin)}
         fixed = {*graph.inputs, *graph.outputs}

@@ -54,7 +54,7 @@ def _zero_point(node: ir.Node, label: str) -> Iterator[str]:
     if dtype == ir.DataType.INT32:
         yield f"{label}: INT32 codes, as of a quantized bias"
     elif dtype is not None and dtype not in _KNOWN_TYPES:
-        yield f"{label}: asymmetric {dtype.name} codes"
+        yield f"{label}: codes of type {dtype.name}"
     if given is None:
         return
     if given.const_value is None:
