@@ -101,7 +101,7 @@ class TensorRTBackend:
         aids = Aids(self.progress, request.calibration, self._calibration_device(task), self._timing())
         if request.engine is not None:
             return self._adopt(request.engine, task, folder, what)
-        built = self._build(task, folder, folder / PLAN, what, aids)
+        built = self._inspected(self._build(task, folder, folder / PLAN, what, aids), folder / PLAN)
         write_record(folder, task, built, self._origin(built.version))
         outputs = [value.name or "" for value in lowered.model.graph.outputs]
         found = audit(built, task.precision, task.kept, outputs)
@@ -135,7 +135,7 @@ class TensorRTBackend:
         """A build that shares data or memory with this process stays in it."""
         onnx = folder / ONNX
         try:
-            if self.isolate and aids.device is None and aids.progress is None:
+            if self.isolate and aids.calibration is None and aids.progress is None:
                 arguments = (self.name, task, onnx, plan, aids.timing_cache)
                 return isolated(build_by_name, *arguments, timeout_s=self.build_s)
             return build(self.bindings, task, onnx, plan, aids)
@@ -143,6 +143,13 @@ class TensorRTBackend:
             raise NotHonouredError(f"{what}: {error}") from error
         except BackendError as error:
             raise BuildError(f"{what}: {error}") from error
+
+    def _inspected(self, built: Built, plan: Path) -> Built:
+        """With the engine's layers, if its builder did not list them and a GPU can be asked."""
+        if built.engine or self.can_run() is not None:
+            return built
+        with self._open(plan, self._origin(built.version)) as engine:
+            return replace(built, engine=engine.facts().layers)
 
     def _calibration_device(self, task: BuildTask) -> device.Device | None:
         """The GPU that calibrators of weakly typed INT8 run on; a calibration cache needs none."""

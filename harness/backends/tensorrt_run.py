@@ -5,7 +5,7 @@ Unverified on TensorRT hardware: its calls are checked against the bindings by t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from harness.backends import trt_debug, trt_errors, trt_types, trt_unfused
 from harness.backends.base import Tensors
 from harness.backends.device import Device
+from harness.backends.tensorrt_inspect import EngineFacts, inspect_engine
 from harness.backends.trt_bindings import Bindings
 from harness.backends.trt_buffers import Allocator, Buffers
 from harness.backends.trt_debug import Listener
@@ -74,7 +75,7 @@ class TensorRTEngine:
         self._require_shapes(context)
         allocators = {port.name: self._bind_output(context, port) for port in self.ports_out}
         if not context.execute_async_v3(self.stream):
-            raise RunError(self._failure())
+            raise self._own_error(profile, allocators) or RunError(self._failure())
         shapes = {name: self._final_shape(context, name, given) for name, given in allocators.items()}
         outputs = self._buffers.fetch(self.ports_out, shapes, self.stream)
         return outputs | self._debug_tensors(profile)
@@ -86,6 +87,10 @@ class TensorRTEngine:
         """
         self.shown, self.unfused = tuple(tensors), instrumentation == "unfused tensors"
         return self
+
+    def facts(self) -> EngineFacts:
+        """What the engine says of itself.  Raises BuildError, RunError."""
+        return inspect_engine(self.bindings.api, self.engine)
 
     def _debug_tensors(self, profile: int) -> dict[str, Any]:
         if not self.shown:
@@ -161,11 +166,14 @@ class TensorRTEngine:
     def _final_shape(self, context: trt.IExecutionContext, name: str, allocator: Allocator | None) -> Shape:
         if allocator is None:
             return tuple(context.get_tensor_shape(name))
-        if allocator.error is not None:
-            raise RunError(f"output {name!r}: {allocator.error}") from allocator.error
         if allocator.shape is None:
             raise RunError(f"output {name!r}: TensorRT never told its shape")
         return allocator.shape
+
+    def _own_error(self, profile: int, allocators: Mapping[str, Allocator | None]) -> RunError | None:
+        """What a callback of ours could not tell through TensorRT."""
+        called = [*allocators.values(), self._listeners.get(profile)]
+        return next((item.error for item in called if item is not None and item.error is not None), None)
 
     def _bind(self, context: trt.IExecutionContext, name: str, pointer: int) -> None:
         if not context.set_tensor_address(name, pointer):
