@@ -14,6 +14,7 @@ from typing import Any
 FORMAT = 1
 MANIFEST = "manifest.json"
 SETTLED_NS = 100_000_000
+"""A file younger than this may still change without a change of its times."""
 _verified: dict[tuple[int, ...], str] = {}
 
 
@@ -22,6 +23,7 @@ class UnfitError(Exception):
 
 
 def read_manifest(path: Path) -> Mapping[str, Any]:
+    """The manifest in `path`, as far as its form goes.  Raises UnfitError."""
     if path.is_symlink():
         raise UnfitError("foreign: its manifest is a symbolic link")
     try:
@@ -52,6 +54,7 @@ def plain_files(folder: Path) -> dict[str, Path]:
 
 
 def check_file(name: str, path: Path, expected: Mapping[str, Any]) -> None:
+    """Hold a file against the size and SHA-256 that `expected` has of it.  Raises UnfitError."""
     try:
         size, digest = expected["size"], expected["sha256"]
     except (TypeError, KeyError) as error:
@@ -63,6 +66,7 @@ def check_file(name: str, path: Path, expected: Mapping[str, Any]) -> None:
 
 
 def seal(path: Path) -> dict[str, Any]:
+    """Bring a file to the disk; its size and SHA-256, for the manifest."""
     sync(path)
     return {"size": path.stat().st_size, "sha256": file_digest(path)}
 
@@ -83,6 +87,7 @@ def file_digest(path: Path) -> str:
 
 
 def write_synced(path: Path, data: bytes) -> None:
+    """Write a file that after a crash is either whole or as it was."""
     handle, fresh = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     with os.fdopen(handle, "wb") as file:
         file.write(data)
@@ -92,6 +97,7 @@ def write_synced(path: Path, data: bytes) -> None:
 
 
 def sync(path: Path) -> None:
+    """Bring a file or folder to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
