@@ -199,6 +199,20 @@ def test_the_overview_has_the_worst_of_each_case():
     assert rows[0].verdicts == {"outputs": "precision-limited", "accuracy": "pass"}
 
 
+def test_the_overview_has_precisions_from_fp32_down():
+    rows = overview(
+        [made_record(model=m, precision=p) for m, p in (("b", "int8"), ("a", "fp16"), ("b", "fp32"))]
+    )
+    assert [(row.model, row.precision) for row in rows] == [("b", "fp32"), ("b", "int8"), ("a", "fp16")]
+
+
+def test_an_engine_that_could_not_be_run_is_unverified():
+    (row,) = overview([made_record(kind="engine"), made_record("skipped")])
+    assert row.verdict == "unverified"
+    (row,) = overview([made_record("fail", kind="engine"), made_record("skipped")])
+    assert row.verdict == "fail"
+
+
 def test_an_unknown_verdict_is_the_worst():
     assert worst(["pass", "strange", "error"]) == "strange"
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.precision import Precision
 from harness.report.records import Record
 
 SEVERITY = (
@@ -38,11 +39,18 @@ class Row:
 
 
 def overview(records: Iterable[Record]) -> tuple[Row, ...]:
-    """The rows of a run, in the order in which models and precisions first appear."""
+    """The rows of a run: models in the order in which they first appear, precisions from FP32 down."""
     groups: dict[tuple[str, str, str], list[Record]] = {}
     for record in records:
         groups.setdefault((record.model, record.precision, record.backend), []).append(record)
-    return tuple(_row(*key, group) for key, group in groups.items())
+    models = list(dict.fromkeys(model for model, _, _ in groups))
+    keys = sorted(groups, key=lambda key: (models.index(key[0]), _place(key[1])))
+    return tuple(_row(*key, groups[key]) for key in keys)
+
+
+def _place(precision: str) -> int:
+    known = [str(one) for one in Precision]
+    return known.index(precision) if precision in known else len(known)
 
 
 def worst(verdicts: Iterable[str]) -> str:
@@ -52,14 +60,15 @@ def worst(verdicts: Iterable[str]) -> str:
 
 def _row(model: str, precision: str, backend: str, group: Sequence[Record]) -> Row:
     kinds = dict.fromkeys(record.kind for record in group)
+    verdicts = {kind: worst(r.verdict for r in group if r.kind == kind) for kind in kinds}
     outputs = [record.data for record in group if record.kind == "outputs"]
     engine: Mapping[str, Any] = next((record.data for record in group if record.kind == "engine"), {})
     return Row(
         model,
         precision,
         backend,
-        worst(record.verdict for record in group),
-        {kind: worst(r.verdict for r in group if r.kind == kind) for kind in kinds},
+        _verdict(verdicts),
+        verdicts,
         mre=_largest(outputs, "mre"),
         limit=_largest(outputs, "limit"),
         drop=_largest([r.data for r in group if r.kind == "accuracy"], "drop"),
@@ -68,6 +77,12 @@ def _row(model: str, precision: str, backend: str, group: Sequence[Record]) -> R
         p50_s=next((_number(r.data.get("p50_s")) for r in group if r.kind == "latency"), None),
         warnings=sum(len(record.warnings) for record in group),
     )
+
+
+def _verdict(verdicts: Mapping[str, str]) -> str:
+    """The worst of a row; an engine that was built but could not be run is not one that passed."""
+    found = worst(verdicts.values())
+    return "unverified" if found == "pass" and verdicts.get("outputs") == "skipped" else found
 
 
 def _largest(data: Iterable[Mapping[str, Any]], key: str) -> float | None:
