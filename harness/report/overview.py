@@ -59,7 +59,7 @@ def worst(verdicts: Iterable[str]) -> str:
 
 
 def _row(model: str, precision: str, backend: str, group: Sequence[Record]) -> Row:
-    kinds = dict.fromkeys(record.kind for record in group)
+    kinds = dict.fromkeys(str(record.kind) for record in group)
     verdicts = {kind: worst(r.verdict for r in group if r.kind == kind) for kind in kinds}
     outputs = [record.data for record in group if record.kind == "outputs"]
     engine: Mapping[str, Any] = next((record.data for record in group if record.kind == "engine"), {})
