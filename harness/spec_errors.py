@@ -101,7 +101,7 @@ def dotted(loc: Iterable[str | int]) -> str:
             text += f"[{part}]"
         else:
             bare = re.fullmatch(r"[A-Za-z0-9_-]+", part)
-            text += "." * bool(text) + (part if bare else shorten_text(json.dumps(part)))
+            text += "." * bool(text) + shorten_text(part if bare else json.dumps(part))
     return text
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import tomlkit
 from pydantic import ValidationError
 from tomlkit.exceptions import TOMLKitError
+from tomlkit.items import InlineTable, Table
 
 from harness.errors import SpecError
 from harness.precision import Precision
@@ -71,8 +72,11 @@ def write_fp32_nodes(path: str | os.PathLike[str], precision: Precision, names: 
     file = Path(path)
     document = tomlkit.parse(_read_text(file))
     part = _sub_table(_sub_table(document, "precision", super_table=True), str(precision))
+    fresh = not part
     part["fp32_nodes"] = tomlkit.array().multiline(len(names) > 1)
     part["fp32_nodes"].extend(list(names))
+    if fresh and isinstance(part, Table):
+        part.add(tomlkit.nl())
     text = tomlkit.dumps(document)
     parse_spec(text, file)
     _replace(file, text)
@@ -80,7 +84,8 @@ def write_fp32_nodes(path: str | os.PathLike[str], precision: Precision, names: 
 
 def _sub_table(table: Any, key: str, *, super_table: bool = False) -> Any:
     if key not in table:
-        table[key] = tomlkit.table(is_super_table=super_table)
+        inline = isinstance(table, InlineTable)
+        table[key] = tomlkit.inline_table() if inline else tomlkit.table(is_super_table=super_table)
     return table[key]
 
 

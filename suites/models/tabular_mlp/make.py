@@ -1,4 +1,4 @@
-"""Trains and writes model.onnx and patients.npz: an MLP (30-64-32-1) on the breast-cancer data of scikit-learn.
+"""Trains and writes model.onnx and patients.npz: an MLP 30-64-32-1 on scikit-learn's breast-cancer data.
 
     python suites/models/tabular_mlp/make.py
 
@@ -27,7 +27,7 @@ def tensor(name: str, values: NDArray[np.float64]) -> onnx.TensorProto:
 
 
 def to_onnx(scaler: StandardScaler, mlp: MLPClassifier) -> onnx.ModelProto:
-    """Scaler and network as one graph with a dynamic batch; outputs the logit and both classes' probabilities."""
+    """Scaler and network as one graph with a dynamic batch; outputs the logit and the probabilities."""
     weights = [tensor("mean", scaler.mean_), tensor("inverse_scale", 1 / scaler.scale_)]
     nodes = [
         helper.make_node("Sub", ["features", "mean"], ["centred"], "scaler/sub"),
@@ -66,9 +66,8 @@ def main() -> None:
     scaler = StandardScaler().fit(train)
     mlp = MLPClassifier((64, 32), random_state=0, max_iter=300, learning_rate_init=3e-3, alpha=1e-3)
     mlp.fit(scaler.transform(train), train_labels)
-    print(
-        f"accuracy on {len(test)} patients not trained on: {mlp.score(scaler.transform(test), test_labels):.3f}"
-    )
+    score = mlp.score(scaler.transform(test), test_labels)
+    print(f"accuracy on {len(test)} patients not trained on: {score:.3f}")
     model = to_onnx(scaler, mlp)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, HERE / "model.onnx")
