@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 BLOCK = 8192
 """Elements in a block: three float64 buffers fit the cache, and BLAS starts no threads for so few."""
 
+_SIGN_AND_HALF = np.int32(-0x70002000)
+"""The bits of a float32 that a float16, moved 13 bits up and sign-extended, fills rightly."""
+
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
@@ -126,6 +129,28 @@ class Walk:
         return stretch
 
 
+def to_double(values: Array, target: Floats) -> None:
+    """Write `values`, of any real dtype, into `target`.
+
+    NumPy converts float16 by branching on each number, up to nine times slower where signs and zeros mix;
+    moving the bits of finite numbers to their places in float32 and scaling them is exact.
+    """
+    if values.dtype != np.float16 or not values.flags.c_contiguous or not _all_finite(values):
+        np.copyto(target, values, casting="unsafe")
+        return
+    bits = values.view(np.int16).astype(np.int32)
+    bits <<= 13
+    bits &= _SIGN_AND_HALF
+    scaled = bits.view(np.float32)
+    scaled *= np.float32(2.0**112)
+    np.copyto(target, scaled)
+
+
+def _all_finite(halves: Array) -> bool:
+    magnitudes = halves.view(np.uint16) & np.uint16(0x7FFF)
+    return bool(magnitudes.max() < 0x7C00)
+
+
 class Pair:
     """Two tensors of one shape, loaded block by block into float64 buffers.
 
@@ -151,7 +176,7 @@ class Pair:
         size = block.stop - block.start
         self.actual, self.expected, self.difference, self.spare = (b[:size] for b in self._buffers)
         for walk, buffer in zip(self._walks, (self.actual, self.expected), strict=True):
-            np.copyto(buffer, walk.read(block.start, block.stop), casting="unsafe")
+            to_double(walk.read(block.start, block.stop), buffer)
         np.subtract(self.actual, self.expected, out=self.difference)
         self._loaded = block
 

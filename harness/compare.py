@@ -61,10 +61,12 @@ def compare(
     batch_axis: int | None = 0,
     emulation: Comparison | None = None,
     emulation_mre: float | None = None,
+    brief: bool = False,
 ) -> Comparison:
     """`actual` against `expected`: arrays of any layout, of a float, integer or bool dtype.
 
     `emulation` (or its `mre` alone) is what the emulation of the same lowered model shows on this output.
+    `brief` leaves out what is only told beside the metrics (see `measure_error`).
     Raises DataError for complex, string and object tensors.
     """
     actual, expected = np.asanyarray(actual), np.asanyarray(expected)
@@ -79,7 +81,9 @@ def compare(
         faults = _judge_equality(equality, allowed)
     else:
         scale = rule.scale
-        metrics = measure_error(actual, expected, rtol=tolerance.limit, scale=scale, batch_axis=batch_axis)
+        metrics = measure_error(
+            actual, expected, rtol=tolerance.limit, scale=scale, batch_axis=batch_axis, brief=brief
+        )
         faults = _judge_metrics(metrics, allowed)
     shapes, dtypes = (actual.shape, expected.shape), (actual.dtype.name, expected.dtype.name)
     return Comparison(

@@ -198,7 +198,7 @@ def _compare_group(
 def _compare_tensor(
     question: LayerQuestion, name: str, actual: NDArray[Any], expected: NDArray[Any]
 ) -> tuple[Comparison, ValueRange | None]:
-    found = compare(actual, expected, question.tolerance, precision=question.precision, name=name)
+    found = compare(actual, expected, question.tolerance, precision=question.precision, name=name, brief=True)
     if found.metrics is None:
         return found, None
     return found, measure_range(expected, format_of(question.precision))

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from harness.blocks import BLOCK, Array, Block, Floats, Layout, Pair, layout_of
-from harness.largest import Largest
+from harness.local_error import LocalErrors
 from harness.metrics import Element, Group, Metrics, NonFinite, decibels, ratio
 
 P99, P999 = 0.99, 0.999
@@ -57,10 +57,12 @@ def measure_error(
     atol: float | None = None,
     scale: float | None = None,
     batch_axis: int | None = 0,
+    brief: bool = False,
 ) -> Metrics:
     """The metrics of two float tensors of one shape; any layout, any real dtype.
 
-    `rtol` and `atol` are for `violations`; `scale` is the least mean|r| that is judged relatively.
+    `rtol` and `atol` are for `violations`; `scale` is the least mean|r| that is judged relatively.  `brief`
+    leaves out channels and the element-wise mean, a third of the work.
     """
     layout = layout_of(actual.shape, batch_axis)
     pair = Pair(actual, expected, layout)
@@ -70,9 +72,10 @@ def measure_error(
         unit = max(mean, scale or 0.0)
         atol = rtol * math.sqrt(sums.rr / max(sums.finite, 1)) if atol is None else atol
         bytes_held = actual.nbytes + expected.nbytes
-        second = _Second(layout, sums.finite, unit, rtol, atol, bytes_held, careful=bool(odd.first))
+        second = _Second(layout, sums.finite, unit, rtol, atol, bytes_held, bool(odd.first), brief)
         for block in pair.blocks():
             second.add(pair, block)
+        second.local.finish()
     return _metrics(actual, expected, sums, mean, scale, second, odd)
 
 
@@ -112,8 +115,8 @@ def _metrics(
         absolute=absolute,
         rel_l2=rel_l2,
         snr_db=decibels(rel_l2),
-        p99=second.largest.quantile(P99),
-        p999=second.largest.quantile(P999),
+        p99=second.local.quantile(P99),
+        p999=second.local.quantile(P999),
         worst=_worst(actual, expected, second),
         worst_row=rows.worst(0.0) if rows else None,
         local_row=rows.worst(second.unit * rows.elements) if rows else None,
@@ -121,16 +124,16 @@ def _metrics(
         violations=second.violations / max(sums.finite, 1),
         atol=second.atol,
         rtol=second.rtol,
-        elementwise_mean=second.quotients / max(sums.finite, 1),
+        elementwise_mean=math.nan if second.brief else second.quotients / max(sums.finite, 1),
         non_finite=odd.found(second.layout),
     )
 
 
 def _worst(actual: Array, expected: Array, second: _Second) -> Element | None:
-    if second.error < 0.0:
+    if second.local.error < 0.0:
         return None
-    index = second.layout.index(second.position)
-    return Element(index, float(actual[index]), float(expected[index]), second.error)
+    index = second.layout.index(second.local.position)
+    return Element(index, float(actual[index]), float(expected[index]), second.local.error)
 
 
 def _mre(sums: Sums, scale: float | None) -> float:
@@ -173,18 +176,18 @@ class _Second:
     atol: float
     bytes_held: int
     careful: bool
+    brief: bool = False
     violations: int = 0
     quotients: float = 0.0
-    error: float = -1.0
-    position: int = 0
 
     def __post_init__(self) -> None:
         rows, channels, inner = self.layout.view
         size = rows * channels * inner
-        self.largest = Largest(self.finite, 1.0 - P99)
+        self.local = LocalErrors(self.finite, 1.0 - P99, self.unit)
         self._ones = np.ones(min(BLOCK, size))
         self.rows = _groups(self.layout.batch_axis, rows, size, self.bytes_held)
-        self.channels = _groups(self.layout.channel_axis, channels, size, self.bytes_held)
+        channel_axis = None if self.brief else self.layout.channel_axis
+        self.channels = _groups(channel_axis, channels, size, self.bytes_held)
 
     def add(self, pair: Pair, block: Block) -> None:
         """Take one loaded block into account; its difference and reference become magnitudes."""
@@ -192,23 +195,18 @@ class _Second:
             pair.drop_non_finite()
         d = np.abs(pair.difference, out=pair.difference)
         r = np.abs(pair.expected, out=pair.expected)
-        self._local(d, r, block.start)
-        self._group_sums(d, r, block)
-        spare = np.multiply(r, self.rtol, out=pair.spare)
-        spare += self.atol
-        self.violations += int(np.count_nonzero(d > spare))
-        np.divide(d, np.add(r, TINY, out=spare), out=spare)
-        self.quotients += absolute_sum()(spare)
+        self.local.add(d, r, block.start)
+        if self.rows or self.channels:
+            self._group_sums(d, r, block)
+        self._violations(d, r)
+        if not self.brief:
+            np.divide(d, np.add(r, TINY, out=pair.spare), out=pair.spare)
+            self.quotients += absolute_sum()(pair.spare)
 
-    def _local(self, d: Floats, r: Floats, start: int) -> None:
-        at = np.flatnonzero(d > self.largest.threshold * self.unit)
-        if not at.size:
-            return
-        errors = d[at] / np.maximum(r[at], self.unit)
-        first = int(errors.argmax())
-        if errors[first] > self.error:
-            self.error, self.position = float(errors[first]), start + int(at[first])
-        self.largest.add(errors[errors > self.largest.threshold])
+    def _violations(self, d: Floats, r: Floats) -> None:
+        at = np.flatnonzero(d > self.atol)
+        if at.size:
+            self.violations += int(np.count_nonzero(d[at] > self.atol + self.rtol * r[at]))
 
     def _group_sums(self, d: Floats, r: Floats, block: Block) -> None:
         for values, which in ((d, "d"), (r, "r")):

@@ -53,7 +53,7 @@ class NonFinite:
 class Metrics:
     """The metrics of the module's docstring; `size` counts elements, `finite` those compared by value.
 
-    `elementwise_mean` is the mean of |d|/|r|, which diverges near zero: never judged by.
+    `elementwise_mean` is the mean of |d|/|r|, which diverges near zero: never judged by, NaN if left out.
     """
 
     size: int
