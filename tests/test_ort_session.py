@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from harness.backends.onnxruntime import (
     self_test,
 )
 from harness.backends.ort_device import visible_gpu
+from harness.backends.ort_weights import detach
 from harness.errors import BackendUnavailableError, NotHonouredError, RunError
 from harness.lowering import LoweredModel
 from harness.precision import Precision, PrecisionPlan
@@ -74,11 +76,27 @@ class TestOpenModel:
         assert relative(open_model(tmp_path / "m.onnx").run(FEEDS)["y"]) < 1e-6
         assert set(open_model(tmp_path / "m.onnx", ["a"]).run(FEEDS)) == {"a"}
 
-    def test_a_model_too_large_for_memory_goes_through_a_file(
-        self, mlp: ir.Model, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("level", ["none", "basic", "all"])
+    def test_large_weights_are_shared_and_not_serialised(
+        self, mlp: ir.Model, monkeypatch: pytest.MonkeyPatch, level: str
     ) -> None:
-        monkeypatch.setattr("harness.backends.ort_models.IN_MEMORY_BYTES", 0)
-        assert relative(run_model(mlp, FEEDS)["y"]) < 1e-6
+        monkeypatch.setattr("harness.backends.ort_weights.LARGE_BYTES", 0)
+        bare = detach(mlp)
+        assert set(bare.weights) == set(mlp.graph.initializers)
+        assert len(bare.model) < onnx_file.weight_bytes(mlp)
+        assert relative(run_model(mlp, FEEDS, settings=SessionSettings(level=level))["y"]) < 1e-6
+
+    def test_weights_outlive_the_model_that_brought_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("harness.backends.ort_weights.LARGE_BYTES", 0)
+        x, w = np.ones((4, 64), np.float32), np.arange(64 * 64, dtype=np.float32).reshape(64, 64)
+        model = raw("g (float[N, 64] x) => (float[N, 64] y) { y = MatMul(x, w) }")
+        model.graph.register_initializer(ir.val("w", const_value=ir.tensor(w.copy(), name="w")))
+        for node in model.graph:
+            node.replace_input_with(1, model.graph.initializers["w"])
+        engine = open_model(model)
+        del model
+        gc.collect()
+        assert np.array_equal(engine.run({"x": x})["y"], x @ w)
 
     def test_a_graph_that_the_runtime_refuses_is_an_error(self) -> None:
         bad = raw("g (float[N] x) => (float[N] y) { y = custom.Nope(x) }")

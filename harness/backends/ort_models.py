@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,8 @@ from harness import onnx_file
 from harness.backends.base import Tensors
 from harness.backends.ort_provider import require_provider
 from harness.backends.ort_session import OrtEngine, SessionSettings, session_of
+from harness.backends.ort_weights import detach
 from harness.errors import RunError
-
-IN_MEMORY_BYTES = 256 << 20
-"""Models with more weights than this go through a file; protobuf itself ends at 2 GiB."""
 
 
 def open_model(
@@ -75,10 +72,5 @@ def _values(graph: ir.Graph) -> dict[str, ir.Value]:
 
 
 def _session_of(model: ir.Model, settings: SessionSettings) -> Any:
-    if onnx_file.weight_bytes(model) <= IN_MEMORY_BYTES:
-        whole = ir.serde.serialize_model(onnx_file.inline(model))
-        return session_of(whole.SerializeToString(), settings)
-    with tempfile.TemporaryDirectory(prefix="trt-harness-") as folder:
-        path = Path(folder) / "model.onnx"
-        onnx_file.write(model, path)
-        return session_of(path, settings)
+    bare = detach(model)
+    return session_of(bare.model, settings, weights=bare.weights)

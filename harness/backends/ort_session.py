@@ -141,9 +141,20 @@ class OrtEngine:
         self.close()
 
 
-def session_of(source: Path | bytes, settings: SessionSettings, *, record_providers: bool = False) -> Any:
-    """A session on exactly the provider that `settings` ask for.  Raises NotHonouredError, RunError."""
+def session_of(
+    source: Path | bytes,
+    settings: SessionSettings,
+    *,
+    weights: Mapping[str, Any] | None = None,
+    record_providers: bool = False,
+) -> Any:
+    """A session on exactly the provider that `settings` ask for; `weights` are values that `source` names.
+
+    Raises NotHonouredError, RunError.
+    """
     model, options = os.fspath(source) if isinstance(source, Path) else source, settings.options()
+    if weights:
+        options.add_external_initializers(list(weights), list(weights.values()))
     if record_providers:
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     try:

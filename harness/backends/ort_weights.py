@@ -1,0 +1,54 @@
+"""A model for ONNX Runtime without its large weights, and the weights beside it, in memory that is shared.
+
+A model that is serialised with its weights is copied three times on the way to a session, and protobuf ends
+at 2 GiB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from harness import onnx_file
+from harness.backends.ort_values import to_ort
+
+LARGE_BYTES = 4096
+_SHARED = frozenset(
+    {
+        *(ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16),
+        *(ir.DataType.INT8, ir.DataType.INT32, ir.DataType.INT64, ir.DataType.UINT8),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Detached:
+    """A serialised model, and the values of the initializers that it only names."""
+
+    model: bytes
+    weights: Mapping[str, Any]
+
+
+def detach(model: ir.Model) -> Detached:
+    """`model` without the large initializers of its main graph; everything else is inside."""
+    bare, weights = onnx_file.inline(model), dict[str, Any]()
+    for value in bare.graph.initializers.values():
+        tensor = value.const_value
+        if tensor is not None and value.name and _large(tensor):
+            weights[value.name] = to_ort(np.asarray(tensor.numpy()))
+            value.const_value = _stub(value.name, tensor)
+    return Detached(ir.serde.serialize_model(bare).SerializeToString(), weights)
+
+
+def _large(tensor: ir.TensorProtocol) -> bool:
+    return tensor.dtype in _SHARED and tensor.nbytes > LARGE_BYTES
+
+
+def _stub(name: str, tensor: ir.TensorProtocol) -> ir.ExternalTensor:
+    return ir.ExternalTensor(
+        "weights", None, None, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name
+    )
