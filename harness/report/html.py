@@ -23,6 +23,8 @@ from harness.report.results import Results
 
 REPORT = "report.html"
 SHOWN_DIFFERENCES = 500
+COUNTED = frozenset({"same", "new", "gone"})
+"""Statuses that are counted and not listed."""
 GLYPHS: Mapping[str, str] = {
     "pass": "✓",
     "skipped": "-",
@@ -42,7 +44,7 @@ def write(results: Results, folder: Path, differences: Sequence[Difference] = ()
 def page(results: Results, differences: Sequence[Difference] = ()) -> str:
     """The page of a run, or of a merged one, and what differs from a baseline."""
     models = payload.models(results.records)
-    columns = _columns(models)
+    columns, listed = _columns(models), _listed(differences)
     data = {
         "models": models,
         "columns": {
@@ -61,8 +63,8 @@ def page(results: Results, differences: Sequence[Difference] = ()) -> str:
         cells=[_cells(model, columns) for model in models],
         counts=payload.counts(results.records),
         glyphs=GLYPHS,
-        differences=_listed(differences),
-        hidden_differences=max(0, sum(d.status != "same" for d in differences) - SHOWN_DIFFERENCES),
+        differences=listed[:SHOWN_DIFFERENCES],
+        hidden_differences=len(listed[SHOWN_DIFFERENCES:]),
         difference_counts=counts(differences) if differences else "",
         environments=_environments(results),
         tests=_tests(results),
@@ -127,8 +129,8 @@ def _cells(model: Mapping[str, Any], columns: Sequence[tuple[str, str, str]]) ->
 
 
 def _listed(differences: Sequence[Difference]) -> list[Difference]:
-    shown = [difference for difference in differences if difference.status != "same"]
-    return sorted(shown, key=lambda d: (ORDER.index(d.status), d.key))[:SHOWN_DIFFERENCES]
+    shown = [difference for difference in differences if difference.status not in COUNTED]
+    return sorted(shown, key=lambda d: (ORDER.index(d.status), d.key))
 
 
 def _environments(results: Results) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -49,7 +49,7 @@ def _model(name: str, group: Sequence[Record]) -> dict[str, Any]:
         "failures": [_failure(i, r) for i, found in named.items() for r in found if r.verdict in BAD],
         "outputs": [row for i, found in named.items() for r in found for row in _outputs(i, r)],
         "latency": [_latency(i, r) for i, found in named.items() for r in found if _measured(r)],
-        "layers": [_layers(i, r) for i, found in named.items() for r in found if r.data.get("layers")],
+        "layers": [_layers(i, r) for i, found in named.items() for r in found if _list(r.data.get("layers"))],
         "searches": [_search(i, r) for i, found in named.items() for r in found if r.kind == "search"],
         "histograms": [h for i, found in named.items() for r in found for h in _histograms(i, r)],
     }
@@ -98,12 +98,12 @@ def _failure(case: int, record: Record) -> dict[str, Any]:
 def _outputs(case: int, record: Record) -> list[Row]:
     if record.kind != "outputs":
         return []
-    compared = _mapping(record.data.get("comparison")).get("outputs") or [{}]
+    compared = _list(_mapping(record.data.get("comparison")).get("outputs")) or [{}]
     sizes = ", ".join(
         f"{name} {'x'.join(map(str, shape)) or 'scalar'}" for name, shape in record.shapes.items()
     )
     head = [case, record.verdict, record.profile or "", record.data.get("shape", ""), sizes]
-    return [[*head, *_output(record, one)] for one in compared]
+    return [[*head, *_output(record, _mapping(one))] for one in compared]
 
 
 def _output(record: Record, one: Mapping[str, Any]) -> Row:
@@ -141,7 +141,7 @@ def _latency(case: int, record: Record) -> Row:
 
 def _layers(case: int, record: Record) -> dict[str, Any]:
     data = record.data
-    creators = set(data.get("creators") or ())
+    creators = set(_list(data.get("creators")))
     rows = [layer for layer in data["layers"] if isinstance(layer, Mapping)]
     return {
         "case": case,
@@ -160,7 +160,7 @@ def _search(case: int, record: Record) -> dict[str, Any]:
 
 
 def _histograms(case: int, record: Record) -> list[dict[str, Any]]:
-    found = record.data.get("histograms") or ()
+    found = _list(record.data.get("histograms"))
     where = {
         "case": case,
         "kind": record.kind,
@@ -206,6 +206,10 @@ def _kept(plan: Any, lowering: Mapping[str, Any]) -> list[list[str]]:
 
 def _flat(hashes: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in hashes.items() if not isinstance(value, Mapping)}
+
+
+def _list(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else ()
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -111,6 +111,12 @@ function plotly() {
   return plotlyReady;
 }
 
+let gl = null;
+function webgl() {
+  gl ??= Boolean(document.createElement("canvas").getContext("webgl"));
+  return gl;
+}
+
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const series = (i) => css(`--series-${(i % 6) + 1}`);
 const dashes = ["solid", "dash", "dot", "dashdot"];
@@ -134,12 +140,12 @@ function plot(caption, make, low = false) {
     const axis = { gridcolor: css("--line"), zerolinecolor: css("--line"), linecolor: css("--line"), automargin: true };
     const base = {
       paper_bgcolor: css("--bg"), plot_bgcolor: css("--bg"), font: { color: css("--text"), size: 12, family: "system-ui, sans-serif" },
-      margin: { l: 64, r: 16, t: 16, b: 48 }, hovermode: "closest", showlegend: true,
-      legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
+      margin: { l: 64, r: low ? 16 : 48, t: 48, b: 60 }, hovermode: "closest", showlegend: true,
+      legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, modebar: { orientation: "v", bgcolor: "rgba(0,0,0,0)", color: css("--muted") },
       hoverlabel: { bgcolor: css("--panel"), bordercolor: css("--line"), font: { color: css("--text") }, align: "left" },
     };
     const merged = { ...base, ...layout, xaxis: { ...axis, ...layout.xaxis }, yaxis: { ...axis, ...layout.yaxis } };
-    await library.react(box, traces, merged, { responsive: true, displaylogo: false });
+    await library.react(box, traces, merged, { responsive: true, displaylogo: false, displayModeBar: low ? false : "hover", modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] });
     box.dataset.drawn = "yes";
     drawn.add(box);
   };

@@ -49,6 +49,8 @@ function caseName(model, index) {
   const alone = new Set(model.cases.map((c) => c.backend)).size === 1;
   return [found.precision, alone ? "" : `on ${found.backend}`, found.run ? `(${clipped(found.run, 24)})` : ""].filter(Boolean).join(" ");
 }
+/* Plotly reads a little HTML in names: text that is not ours goes there escaped. */
+const label = (model, index) => escaped(clipped(caseName(model, index), 48));
 const column = (title, i, extra = {}) => ({ title, get: (row) => row[i], ...extra });
 const figure = (title, i, show = sci) => column(title, i, { num: true, show });
 
@@ -131,13 +133,13 @@ function layerTraces(model) {
   const finite = model.layers.flatMap((run) => run.rows.map((row) => row[LAYER.error])).filter(drawable);
   const top = finite.reduce((a, b) => Math.max(a, b), 1e-6) * 4;
   return model.layers.flatMap((run, k) => {
-    const name = caseName(model, run.case);
+    const name = label(model, run.case);
     const creators = new Set(run.creators);
-    const kind = run.rows.length > 4000 ? "scattergl" : "scatter";
+    const kind = run.rows.length > 4000 && webgl() ? "scattergl" : "scatter";
     const hover = run.rows.map((row, i) => layerHover(row, creators.has(i)));
     const odd = run.rows.map((row, i) => i).filter((i) => !drawable(run.rows[i][LAYER.error]) && toNumber(run.rows[i][LAYER.error]) !== 0 && run.rows[i][LAYER.error] !== null);
     const pick = (indices, y, marker, label) => ({
-      type: kind, mode: "markers", name: label, x: indices, y, marker, text: indices.map((i) => hover[i]), hovertemplate: "%{text}<extra></extra>", showlegend: indices.length > 0,
+      type: kind, mode: "markers", name: label, x: indices, y, marker, text: indices.map((i) => hover[i]), hovertemplate: "%{text}<extra></extra>", showlegend: false,
     });
     return [
       { type: kind, mode: "lines+markers", name, x: run.rows.map((_, i) => i), y: run.rows.map((row) => (drawable(row[LAYER.error]) ? row[LAYER.error] : null)), text: hover, hovertemplate: "%{text}<extra></extra>", line: { color: series(k), width: 1.5, dash: dash(k) }, marker: { size: 4 }, connectgaps: true },
@@ -195,7 +197,7 @@ const centres = (edges) => edges.slice(1).map((edge, i) => (edge + edges[i]) / 2
 function histograms(model) {
   if (!model.histograms.length) return null;
   const charts = model.histograms.slice(0, 24).flatMap((one) => {
-    const name = `${clipped(one.tensor, 48)}, ${caseName(model, one.case)}`;
+    const name = `${clipped(one.tensor, 48)}, ${clipped(caseName(model, one.case), 48)}`;
     const bars = (x, y, label, i) => ({ type: "bar", x, y, name: label, marker: { color: series(i), opacity: i ? 0.55 : 0.9 }, hovertemplate: "%{x:.3g}: %{y}<extra>" + label + "</extra>" });
     const values = plot(`Values of ${name}`, () => ({
       traces: [bars(centres(one.values.edges), one.values.expected, "reference", 0), bars(centres(one.values.edges), one.values.actual, "engine", 1)],
@@ -215,7 +217,7 @@ function searches(model) {
   if (!found.length) return null;
   const chart = plot("Error against the number of nodes that stay FP32", () => ({
     traces: found.map((search, k) => ({
-      type: "scatter", mode: "lines+markers", name: caseName(model, search.case), line: { color: series(k), dash: dash(k) },
+      type: "scatter", mode: "lines+markers", name: label(model, search.case), line: { color: series(k), dash: dash(k) },
       x: search.curve.map((point) => point[0]), y: search.curve.map((point) => (drawable(point[1]) ? point[1] : null)),
       hovertemplate: "%{x} nodes: %{y:.2e}<extra></extra>",
     })),
@@ -232,7 +234,8 @@ function latency(model) {
   if (!model.latency.length) return null;
   const groups = new Map();
   for (const row of model.latency) {
-    const key = `${caseName(model, row[LATENCY.case])}${row[LATENCY.profile] ? `, ${row[LATENCY.profile]}` : ""}`;
+    const profile = row[LATENCY.profile] ? `, ${escaped(clipped(row[LATENCY.profile], 24))}` : "";
+    const key = `${label(model, row[LATENCY.case])}${profile}`;
     groups.set(key, [...(groups.get(key) || []), row]);
   }
   for (const rows of groups.values()) rows.sort((a, b) => a[LATENCY.batch] - b[LATENCY.batch]);
@@ -266,8 +269,9 @@ function engines(model) {
   const found = model.cases.map((c, i) => [caseName(model, i), c]).filter(([, c]) => Object.keys(c.nodes).length);
   if (!found.length) return null;
   const words = [...new Set(found.flatMap(([, c]) => Object.keys(c.nodes)))].sort();
+  const bar = (i) => label(model, model.cases.indexOf(found[i][1]));
   const chart = plot("Nodes or layers of each engine by the precision that they really run in", () => ({
-    traces: words.map((word, k) => ({ type: "bar", orientation: "h", name: word, y: found.map(([name]) => name), x: found.map(([, c]) => c.nodes[word] || 0), marker: { color: series(k) }, hovertemplate: `%{y}: %{x} ${word}<extra></extra>` })),
+    traces: words.map((word, k) => ({ type: "bar", orientation: "h", name: escaped(clipped(word, 48)), y: found.map((_, i) => bar(i)), x: found.map(([, c]) => c.nodes[word] || 0), marker: { color: series(k) }, hovertemplate: "%{y}: %{x}<extra>%{fullData.name}</extra>" })),
     layout: { barmode: "stack", xaxis: { title: { text: "nodes" } }, yaxis: { autorange: "reversed" } },
   }), true);
   const facts = found.map(([name, c]) => el("details", {}, el("summary", {}, `${name}: what it was built from`),
