@@ -66,10 +66,10 @@ class Draft:
         return {"inputs": inputs, "profiles": [{"shapes": shapes}]}
 
 
-def batch_axis(drafted: DraftInput) -> int | None:
-    """The first axis that counts samples; None for a scalar."""
+def batch_axis(drafted: DraftInput) -> int:
+    """The first axis that counts samples, as far as anyone can tell."""
     kinds = [axis.kind for axis in drafted.axes]
-    return kinds.index("batch") if "batch" in kinds else 0 if kinds else None
+    return kinds.index("batch") if "batch" in kinds else 0
 
 
 def untried(inputs: tuple[DraftInput, ...], remark: str) -> Draft:

@@ -84,7 +84,7 @@ def _lines(file: Path, relative: str, draft: Draft) -> Iterator[str]:
 
 def _input_lines(name: str, part: Mapping[str, Any]) -> Iterator[str]:
     yield from ("", f"[inputs.{_key(name)}]", f"dtype = {_value(part['dtype'])}")
-    if part["batch_axis"] not in (0, None):
+    if part["batch_axis"]:
         yield f"batch_axis = {part['batch_axis']}"
     yield "# Generated. Real data say more, and INT8 calibrates on them:"
     yield '# data = { npz = "all.npz", member = "x" }  or { npy = "x.npy" }  or { loader = "data.py:load" }'
