@@ -163,7 +163,6 @@ class LatencyRun:
             shapes={name: list(shape) for name, shape in point.shapes.items()},
             data=figures,
             manifest=self.built.manifest.hash,
-            warnings=found["host"].doubts,
             message="" if compared.quality else compared.explain("the deployed engine"),
         )
         return retaken(made, self.baseline, lambda: self.take(point)["host"])

@@ -12,6 +12,7 @@ from harness.backends.base import Engine
 from harness.compare import compare_outputs
 from harness.comparison import OutputsComparison
 from harness.engine import BuiltEngine
+from harness.histogram import tensor_histogram
 from harness.layers import LayerQuestion, Layers, compare_layers
 from harness.model import Subject
 from harness.onnx_graph import values_of
@@ -21,6 +22,8 @@ from harness.triage import Triage, verdict_of
 from harness.validate import Question
 
 Outputs = Mapping[str, NDArray[Any]]
+HISTOGRAMS = 4
+"""Tensors of which histograms are kept, at most."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class LayerAnswer:
     found: OutputsComparison
     triage: Triage
     layers: Layers
+    histograms: Sequence[Mapping[str, Any]] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -51,7 +55,8 @@ class LayerAnswer:
 
     def data(self) -> dict[str, Any]:
         """The record's `data`, as reports/README.md describes it."""
-        return {"mre": self.found.mre, "advice": self.triage.advice, **self.layers.to_json()}
+        head = {"mre": self.found.mre, "advice": self.triage.advice, "histograms": list(self.histograms)}
+        return {**head, **self.layers.to_json()}
 
 
 def answer_layers(
@@ -68,7 +73,25 @@ def answer_layers(
     found = _judge(question, outputs, expected, question.emulation(feeds) if question.emulation else None)
     asked = _question(question, subject, built, feeds, outputs, memory_bytes)
     triage = verdict_of(found, tf32=question.spec.build.tf32)
-    return LayerAnswer(shapes, found, triage, compare_layers(asked, progress))
+    layers = compare_layers(asked, progress)
+    return LayerAnswer(shapes, found, triage, layers, _histograms(asked, layers))
+
+
+def _histograms(asked: LayerQuestion, layers: Layers) -> list[dict[str, Any]]:
+    """Values and errors of the tensors that a reader asks about first, run once more for it."""
+    wanted = [layers.first_over, layers.first_non_finite, *layers.creators(HISTOGRAMS)]
+    places = {layer.place.tensor: layer.place for layer in wanted if layer is not None}
+    places = dict(list(places.items())[:HISTOGRAMS])
+    if not places:
+        return []
+    with asked.reference(tuple(places)) as reference, asked.engine(tuple(places)) as engine:
+        expected, actual = reference.run(asked.feeds), engine.run(asked.feeds)
+    return [
+        {"tensor": name, "node": place.node, "op_type": place.op_type}
+        | tensor_histogram(actual[name], expected[name]).to_json()
+        for name, place in places.items()
+        if actual[name].shape == expected[name].shape
+    ]
 
 
 def _judge(question: Question, outputs: Outputs, expected: Outputs, emulated: Outputs | None) -> Any:

@@ -12,12 +12,14 @@ from pathlib import Path
 
 from harness import __version__, selection, xfails
 from harness.options import Options
+from harness.report import changes
+from harness.report.baseline import Difference, against
 from harness.report.collect import Collector, now
 from harness.report.environment import RUNTIMES, environment, versions
 from harness.report.overview import overview
 from harness.report.records import Record
 from harness.report.results import Results
-from harness.report.sanity import review
+from harness.report.sanity import doubtful, review
 from harness.report.terminal import table
 from harness.report.write import write_run
 from harness.selection import Selection
@@ -40,6 +42,7 @@ class Run:
     collector: Collector | None = None
     stale: list[Xfail] = field(default_factory=list)
     usage_error: bool = False
+    differences: list[Difference] = field(default_factory=list)
 
     @cached_property
     def selection(self) -> Selection:
@@ -78,7 +81,8 @@ class Run:
         found = self.collector.results(exit_status, complete)
         reviewed = self.collector.records = list(review(found.records))
         found = replace(found, not_fetched=self.selection.not_fetched, records=tuple(reviewed))
-        return write_run(found, self.collector.folder, self.baseline)
+        self.differences = against(self.baseline, reviewed)
+        return write_run(found, self.collector.folder, self.differences)
 
     def closing_lines(self) -> list[str]:
         """The table of verdicts, expected failures that match no test, and where the pages are."""
@@ -88,7 +92,9 @@ class Run:
         stale = [
             f"{self.xfail_file}:{entry.line}: stale, no such test: {entry.nodeid}" for entry in self.stale
         ]
-        return [*(table(rows) if rows else []), *stale, f"report: {self.collector.folder}"]
+        changed = changes.lines(self.differences) if self.differences else []
+        notes = [*stale, *doubtful(self.collector.records), *changed]
+        return [*(table(rows) if rows else []), *notes, f"report: {self.collector.folder}"]
 
     def header(self) -> list[str]:
         """What is under test and every setting that differs from its default."""

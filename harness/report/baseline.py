@@ -59,6 +59,12 @@ def diff(base: Iterable[Record], new: Iterable[Record], gate: Gate = DEFAULT_GAT
     return found
 
 
+def against(baseline: Sequence[Record], records: Sequence[Record]) -> list[Difference]:
+    """`diff` for the models that `records` are about; nothing without a baseline."""
+    models = {record.model for record in records}
+    return diff([record for record in baseline if record.model in models], records) if baseline else []
+
+
 def _judged(records: Iterable[Record]) -> list[Record]:
     return [record for record in records if record.kind in JUDGED and record.verdict != "skipped"]
 

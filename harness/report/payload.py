@@ -128,15 +128,8 @@ def _latency(case: int, record: Record) -> Row:
     samples = host.get("samples_s")
     count = len(samples) if isinstance(samples, Sequence) else 0
     figures = [short(data.get(name)) for name in FIGURES]
-    return [
-        case,
-        record.verdict,
-        record.profile or "",
-        data.get("batch", 1),
-        *figures,
-        count,
-        list(record.warnings),
-    ]
+    doubts = [*_list(host.get("doubts")), *record.warnings]
+    return [case, record.verdict, record.profile or "", data.get("batch", 1), *figures, count, doubts]
 
 
 def _layers(case: int, record: Record) -> dict[str, Any]:
@@ -156,7 +149,15 @@ def _layers(case: int, record: Record) -> dict[str, Any]:
 
 
 def _search(case: int, record: Record) -> dict[str, Any]:
-    return {"case": case, "verdict": record.verdict, "message": record.message, **_short_all(record.data)}
+    points = [_point(point) for point in _list(record.data.get("curve"))]
+    told = {"case": case, "verdict": record.verdict, "message": record.message}
+    return {**told, **_short_all(record.data), "curve": [point for point in points if point]}
+
+
+def _point(point: Any) -> list[Any] | None:
+    """Nodes kept and the error that remains, from a pair or an object."""
+    pair = [point.get("kept"), point.get("mre")] if isinstance(point, Mapping) else _list(point)
+    return [pair[0], short(pair[1])] if len(pair) == 2 else None
 
 
 def _histograms(case: int, record: Record) -> list[dict[str, Any]]:

@@ -6,7 +6,8 @@ more accurate that it was quietly not applied.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from harness.errors import UsageError
@@ -66,3 +67,15 @@ def _more_accurate(record: Record, fp32: Record) -> Iterable[str]:
     own, base = (number(one.data.get("mre")) for one in (record, fp32))
     if own is not None and base is not None and own < base:
         yield f"more accurate than fp32: mre {own:.1e} against {base:.1e}; was the precision applied?"
+
+
+def doubtful(records: Iterable[Record]) -> list[str]:
+    """A line on how many latencies are in doubt and why, the most frequent reason first; none if none is."""
+    hosts = [record.data.get("host") for record in records if record.kind == "latency"]
+    doubts = [host["doubts"] for host in hosts if isinstance(host, Mapping) and host.get("doubts")]
+    if not doubts:
+        return []
+    kinds = Counter(doubt.partition(":")[0] for found in doubts for doubt in found)
+    said = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
+    measured = sum(isinstance(host, Mapping) for host in hosts)
+    return [f"latencies in doubt: {len(doubts)} of {measured} ({said})"]
