@@ -6,8 +6,11 @@ are computed once and kept on disk.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -33,10 +36,23 @@ def emulation_opener(precision: Precision) -> Opener:
     return partial(open_cpu, level=emulation_level(precision))
 
 
+@dataclass(frozen=True)
+class Compared:
+    """What is compared: the named outputs, by default all, in cases of which the worst counts.
+
+    `cases` says of each sample which case it belongs to; by default all are one.  `scales`: the least mean
+    magnitude by output name that errors are relative to.
+    """
+
+    outputs: tuple[str, ...] | None = None
+    cases: tuple[int, ...] | None = None
+    scales: Mapping[str, float] = field(default_factory=dict)
+
+
 class EmulatedError:
     """Holds the FP32 outputs of `feeds`, which must iterate afresh each time; a context manager.
 
-    `reference` and `emulation` open the FP32 model and lowered ones; `outputs` are those compared.
+    `reference` and `emulation` open the FP32 model and lowered ones.
     Raises DataError without a sample, ModelError where the reference itself is not finite.
     """
 
@@ -46,11 +62,11 @@ class EmulatedError:
         feeds: Iterable[Tensors],
         reference: Opener,
         emulation: Opener,
-        outputs: Iterable[str] | None = None,
+        compared: Compared | None = None,
     ) -> None:
-        self._feeds, self._opener = feeds, emulation
-        every = (str(value.name) for value in normalised.graph.outputs)
-        self.names = tuple(every if outputs is None else outputs)
+        self._feeds, self._opener, self._compared = feeds, emulation, compared or Compared()
+        every = tuple(str(value.name) for value in normalised.graph.outputs)
+        self.names = every if self._compared.outputs is None else self._compared.outputs
         self._reference = Spool()
         with reference(normalised, self.names) as runner:
             for feed in feeds:
@@ -61,14 +77,16 @@ class EmulatedError:
             raise DataError("no samples to compare on; at least one is needed")
 
     def of(self, model: ir.Model) -> float:
-        """The largest `mre` of any output over all samples; infinite where an output is not finite."""
-        sums = {name: _Sums() for name in self.names}
+        """The largest `mre` of any output in any case; infinite where an output is not finite."""
+        cases = repeat(0) if self._compared.cases is None else self._compared.cases
+        sums: dict[tuple[int, str], _Sums] = defaultdict(_Sums)
         with self._opener(model, self.names) as runner:
-            for feed, expected in zip(self._feeds, self._reference, strict=True):
+            for case, feed, expected in zip(cases, self._feeds, self._reference, strict=False):
                 actual = runner.run(feed)
                 for name in self.names:
-                    sums[name].add(actual[name], expected[name])
-        return max((total.mre for total in sums.values()), default=0.0)
+                    sums[case, name].add(actual[name], expected[name])
+        scales = self._compared.scales
+        return max((total.mre(scales.get(name, 0.0)) for (_, name), total in sums.items()), default=0.0)
 
     def __enter__(self) -> EmulatedError:
         return self
@@ -82,8 +100,11 @@ class _Sums:
 
     def __init__(self) -> None:
         self.difference = self.magnitude = 0.0
+        self.count = 0
 
     def add(self, actual: Any, expected: Any) -> None:
+        """Add one output of one sample."""
+        self.count += expected.size
         if actual.shape != expected.shape:
             self.difference = np.inf
         elif _is_float(expected):
@@ -95,14 +116,14 @@ class _Sums:
             self.difference += float(np.count_nonzero(actual != expected))
             self.magnitude += expected.size
 
-    @property
-    def mre(self) -> float:
-        """Their ratio; an all-zero reference takes no error at all."""
+    def mre(self, scale: float) -> float:
+        """Their ratio, with `scale` as the least mean magnitude; an all-zero reference takes no error."""
+        magnitude = max(self.magnitude, scale * self.count)
         if not np.isfinite(self.difference):
             return float("inf")
-        if self.magnitude == 0.0:
+        if magnitude == 0.0:
             return 0.0 if self.difference == 0.0 else float("inf")
-        return self.difference / self.magnitude
+        return self.difference / magnitude
 
 
 def _is_float(array: Any) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from harness.calibration.model import Opener, Tensors
-from harness.emulated_error import EmulatedError, emulation_opener, open_cpu
+from harness.emulated_error import Compared, EmulatedError, emulation_opener, open_cpu
 from harness.fp32_result import Kept, Ranked, rank
 from harness.lowering import LoweredModel, Ranges, candidates, emulate, lower
 from harness.lowering.shadow import shadow_model
@@ -90,15 +90,15 @@ def evaluator(
     tolerance: float,
     *,
     ranges: Ranges | None = None,
-    outputs: Iterable[str] | None = None,
+    compared: Compared | None = None,
     opener: Opener | None = None,
 ) -> EmulationEvaluator:
-    """An evaluator that owns its reference outputs; `outputs` names those compared, by default all.
+    """An evaluator that owns its reference outputs.
 
     Raises DataError without a sample, ModelError where the FP32 outputs are not finite.
     """
     emulation = opener or emulation_opener(plan.precision)
-    error = EmulatedError(normalised, feeds, opener or open_cpu, emulation, outputs)
+    error = EmulatedError(normalised, feeds, opener or open_cpu, emulation, compared)
     return EmulationEvaluator(normalised, plan, feeds, tolerance, error, ranges, opener)
 
 

@@ -59,7 +59,8 @@ class SearchResult:
 
     `nodes`: a set that passes, in graph order; empty where none is needed or none was found (`passed`).
     `before`, `after`: `mre` with nothing kept and with `nodes` kept; None where not evaluated.
-    `evaluations` found the set, `proof_evaluations` showed it minimal.  `curve`: prefixes of the ranking.
+    `evaluations` found the set, `proof_evaluations` showed it minimal, `remembered` are those
+    that an earlier search had made.  `curve`: prefixes of the ranking.
     `minimal`: without any one node it fails.  `diffuse`: the shortest passing prefix exceeds `SMALL` nodes.
     `unreachable`: even with every node kept it fails.  `interrupted`: what stopped it, if something did.
     """
@@ -70,6 +71,7 @@ class SearchResult:
     after: float | None = None
     evaluations: int = 0
     proof_evaluations: int = 0
+    remembered: int = 0
     curve: tuple[Point, ...] = ()
     minimal: bool = False
     diffuse: bool = False

@@ -68,6 +68,7 @@ class _Run:
     budget: Budget
     errors: dict[Kept, float]
     progress: Progress | None
+    asked: set[Kept] = field(default_factory=set)
     interrupted: str = ""
     stage: Stage = "nothing kept"
     best: Kept | None = None
@@ -96,6 +97,7 @@ class _Run:
 
     def mre(self, kept: Kept) -> float:
         """The error with `kept`, remembered; NaN counts as infinite."""
+        self.asked.add(kept)
         if kept not in self.errors:
             self.check_budget()
             found = float(self.evaluator(kept))
@@ -180,6 +182,7 @@ class _Run:
             after=self.errors[best] if self.best is not None else None,
             evaluations=sum(self.spent.values()) - proof,
             proof_evaluations=proof,
+            remembered=len(self.asked & self.errors.keys()) - sum(self.spent.values()),
             curve=tuple(Point(kept, mre) for kept, mre in sorted(curve.items())),
             minimal=self.minimal,
             diffuse=self.diffuse,

@@ -14,7 +14,7 @@ import pytest
 from harness import onnx_file
 from harness.backends.onnxruntime import run_model
 from harness.calibration import calibrate
-from harness.emulated_error import emulation_opener
+from harness.emulated_error import Compared, emulation_opener
 from harness.errors import DataError, ModelError
 from harness.fp32_evaluator import EmulationEvaluator, evaluator, literal
 from harness.fp32_search import search
@@ -163,8 +163,20 @@ def test_op_types_of_the_plan_stay_and_are_no_candidates() -> None:
 
 
 def test_only_the_named_outputs_are_compared() -> None:
-    whole, part = make(Precision.FP16), make(Precision.FP16, outputs=["y"])
+    whole, part = make(Precision.FP16), make(Precision.FP16, compared=Compared(("y",)))
     assert part(frozenset()) != whole(frozenset())
+
+
+def test_the_worst_case_counts() -> None:
+    together = make(Precision.FP16)(frozenset())
+    apart = make(Precision.FP16, compared=Compared(cases=(0, 1, 2)))(frozenset())
+    assert apart > together
+
+
+def test_a_scale_is_the_least_magnitude_that_errors_are_relative_to() -> None:
+    relative = make(Precision.FP16, compared=Compared(("z",)))(frozenset())
+    absolute = make(Precision.FP16, compared=Compared(("z",), scales={"z": 25.0}))(frozenset())
+    assert absolute == pytest.approx(relative / 100)
 
 
 def test_a_reference_that_is_not_finite() -> None:
