@@ -10,32 +10,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from harness.blocks import BLOCK, Array, Block, Floats, Layout, Pair, layout_of
+from harness.blocks import ONES, Array, Block, Floats, Layout, Pair, layout_of, total
 from harness.local_error import LocalErrors
 from harness.metrics import Element, Group, Metrics, NonFinite, decibels, ratio
 
 P99, P999 = 0.99, 0.999
 TINY = float(np.finfo(np.float64).tiny)
-
-
-class Reduction(Protocol):
-    """A BLAS reduction of one vector."""
-
-    def __call__(self, x: Floats, /) -> float: ...
-
-
-@cache
-def absolute_sum() -> Reduction:
-    """BLAS `dasum`, three times as fast as NumPy's `abs` and `sum`; SciPy is imported when it is needed."""
-    from scipy.linalg.blas import dasum
-
-    found: Reduction = dasum
-    return found
 
 
 @dataclass
@@ -80,16 +64,16 @@ def measure_error(
 
 
 def _first_pass(pair: Pair) -> tuple[Sums, _Odd]:
-    sums, odd, asum = Sums(), _Odd(), absolute_sum()
+    sums, odd = Sums(), _Odd()
     for block in pair.blocks():
-        d, size = asum(pair.difference), block.stop - block.start
+        d, size = pair.magnitude(pair.difference), block.stop - block.start
         if not math.isfinite(d):
             odd.add(pair, block)
             size -= pair.drop_non_finite()
-            d = asum(pair.difference)
+            d = pair.magnitude(pair.difference)
         sums.finite += size
         sums.d += d
-        sums.r += asum(pair.expected)
+        sums.r += pair.magnitude(pair.expected)
         sums.dd += float(np.dot(pair.difference, pair.difference))
         sums.rr += float(np.dot(pair.expected, pair.expected))
     return sums, odd
@@ -184,7 +168,6 @@ class _Second:
         rows, channels, inner = self.layout.view
         size = rows * channels * inner
         self.local = LocalErrors(self.finite, 1.0 - P99, self.unit)
-        self._ones = np.ones(min(BLOCK, size))
         self.rows = _groups(self.layout.batch_axis, rows, size, self.bytes_held)
         channel_axis = None if self.brief else self.layout.channel_axis
         self.channels = _groups(channel_axis, channels, size, self.bytes_held)
@@ -201,7 +184,7 @@ class _Second:
         self._violations(d, r)
         if not self.brief:
             np.divide(d, np.add(r, TINY, out=pair.spare), out=pair.spare)
-            self.quotients += absolute_sum()(pair.spare)
+            self.quotients += total(pair.spare)
 
     def _violations(self, d: Floats, r: Floats) -> None:
         at = np.flatnonzero(d > self.atol)
@@ -213,19 +196,19 @@ class _Second:
             segments = self._segments(values, block)
             if self.rows:
                 getattr(self.rows, which)[block.row : block.row + block.rows] += (
-                    segments @ self._ones[: block.channels]
+                    segments @ ONES[: block.channels]
                 )
             if self.channels:
                 sums = getattr(self.channels, which)
-                sums[block.channel : block.channel + block.channels] += self._ones[: block.rows] @ segments
+                sums[block.channel : block.channel + block.channels] += ONES[: block.rows] @ segments
 
     def _segments(self, values: Floats, block: Block) -> Floats:
         """Sums of `values` by row and channel of the block."""
         count = block.rows * block.channels
         if count == 1:
-            return np.full((1, 1), absolute_sum()(values))
+            return np.full((1, 1), total(values))
         inner = values.size // count
-        sums = values if inner == 1 else values.reshape(count, inner) @ self._ones[:inner]
+        sums = values if inner == 1 else values.reshape(count, inner) @ ONES[:inner]
         return sums.reshape(block.rows, block.channels)
 
 
