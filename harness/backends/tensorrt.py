@@ -14,8 +14,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from platformdirs import user_cache_path
-
 from harness import onnx_file
 from harness.backends import device, trt_options
 from harness.backends.base import Audit, BackendInfo, BuildRequest, Face
@@ -35,6 +33,7 @@ from harness.isolation import isolated
 from harness.lowering import LoweredModel
 from harness.lowering.refusals import tensorrt_refusals
 from harness.onnx_graph import all_nodes
+from harness.options import default_cache_dir
 from harness.precision import Precision
 from harness.spec import BuildSpec
 
@@ -160,7 +159,7 @@ class TensorRTBackend:
     def _timing(self) -> TimingCache | None:
         if self.bindings.rtx:
             return None
-        folder = self.timing_folder or user_cache_path("trt-harness") / "timing"
+        folder = self.timing_folder or default_cache_dir() / "timing"
         return TimingCache.of(folder, f"{self.name}-{self.version}", gpu_facts().get("gpu", ""))
 
     def _origin(self, version: str) -> Origin:

@@ -40,18 +40,18 @@ class Buffers:
 
     def host_space(self, name: str, nbytes: int) -> int:
         """Pinned host memory of at least `nbytes` bytes; its address."""
-        return int(self._staging(name, max(1, nbytes)).ctypes.data)
+        return int(self.staging(name, max(1, nbytes)).ctypes.data)
 
     def host(self, name: str, data: Bytes) -> int:
         """`data` in pinned host memory; its address."""
         address = self.host_space(name, data.nbytes)
-        self._staging(name, data.nbytes)[:] = data
+        self.staging(name, data.nbytes)[:] = data
         return address
 
     def send(self, name: str, data: Bytes, stream: int) -> int:
         """`data` on its way to the device; its address there."""
         pointer = self.space(name, data.nbytes)
-        staging = self._staging(name, data.nbytes)
+        staging = self.staging(name, data.nbytes)
         staging[:] = data
         self._device.upload(pointer, staging, stream)
         return pointer
@@ -60,14 +60,15 @@ class Buffers:
         """The named outputs as arrays of their own, after everything on the stream is done."""
         data: dict[str, tuple[Port, Bytes]] = {}
         for port in ports:
-            staging = self._staging(port.name, nbytes_of(port.dtype, shapes[port.name]))
+            staging = self.staging(port.name, nbytes_of(port.dtype, shapes[port.name]))
             data[port.name] = (port, staging)
             if not port.on_host:
                 self._device.download(staging, self._places[port.name][0], stream)
         self._device.synchronize(stream)
         return {name: from_bytes(port.dtype, held, shapes[name]) for name, (port, held) in data.items()}
 
-    def _staging(self, name: str, nbytes: int) -> Bytes:
+    def staging(self, name: str, nbytes: int) -> Bytes:
+        """Pinned host memory of `nbytes` bytes for tensor `name`; the same until a larger one is asked for."""
         held = self._pinned.get(name)
         if held is None or held.nbytes < nbytes:
             held = self._pinned[name] = self._device.pinned(nbytes)

@@ -1,0 +1,72 @@
+"""`trt-harness inspect SPEC|ENGINE`: layers of network and engine, inputs, outputs, profiles, memory."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "int8+fp16")
+PLANS = (".plan", ".engine", ".trt")
+
+
+def add(subparsers: Any) -> None:
+    """Register the subcommand."""
+    text = (
+        "print the layers of network and engine, with tensors, precisions and the ONNX nodes they came from"
+    )
+    parser = subparsers.add_parser("inspect", help=text, description=text)
+    parser.add_argument("what", type=Path, metavar="SPEC|ENGINE", help="spec.toml, plan file, or its folder")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of a spec (default: fp32)")
+    parser.add_argument("--backend", choices=("tensorrt", "tensorrt_rtx"), default="tensorrt",
+                        help="(default: tensorrt)")  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print.  Raises UsageError, BackendError."""
+    if args.what.suffix == ".toml":
+        _spec(args)
+    elif args.what.suffix in PLANS:
+        _plan(args.what, args.backend)
+    else:
+        _folder(args.what)
+    return 0
+
+
+def _spec(args: argparse.Namespace) -> None:
+    from harness.backends import create
+    from harness.cache import Cache
+    from harness.model import Subject
+    from harness.options import default_cache_dir
+    from harness.precision import Precision
+    from harness.spec_file import read_spec
+
+    subject = Subject(read_spec(args.what), create(args.backend), Cache(default_cache_dir()))
+    built = subject.engine(Precision(args.precision))
+    print(f"{built.folder} ({built.reason})")
+    _folder(built.folder)
+
+
+def _folder(folder: Path) -> None:
+    from harness.backends.tensorrt_record import read_layers, read_origin, read_task
+    from harness.inspection import engine_text, network_text
+
+    network, engine = read_layers(folder)
+    origin, task = read_origin(folder), read_task(folder)
+    print(
+        f"{task.precision}, built by {origin.backend} {origin.version} for {origin.gpu or 'no GPU in sight'}"
+    )
+    for number, profile in enumerate(task.profiles):
+        shapes = (f"{n} {list(s.min)}..{list(s.opt)}..{list(s.max)}" for n, s in profile.shapes.items())
+        print(f"profile {number} {profile.name}: {', '.join(shapes)}")
+    print(network_text(network), engine_text(engine), sep="\n")
+
+
+def _plan(plan: Path, backend: str) -> None:
+    from harness.backends.device import open_device
+    from harness.backends.tensorrt_run import TensorRTEngine
+    from harness.backends.trt_bindings import load_bindings
+    from harness.inspection import facts_text
+
+    with TensorRTEngine.open(load_bindings(backend), plan, open_device()) as engine:
+        print(facts_text(engine.facts()))
