@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 
-def test_engine(case, subject, built, backend_info, record, reproduce):
+def test_engine(case, subject, ranges, built, backend_info, record, reproduce):
     """The engine was built; the backend's audit of requested against actual finds no broken promise."""
     audit = built.manifest.audit
     data = {
@@ -15,9 +15,10 @@ def test_engine(case, subject, built, backend_info, record, reproduce):
         "engine_bytes": built.manifest.engine_bytes,
         "device": backend_info.device,
         "manifest": built.manifest.to_json(),
+        "ranges": ranges.to_json(),
     }
     verdict, message = ("fail", "; ".join(audit.problems)) if audit.problems else ("pass", "")
-    record(verdict, data=data, message=message, manifest=built.manifest.hash)
+    record(verdict, data=data, message=message, manifest=built.manifest.hash, warnings=ranges.warnings)
     if audit.problems:
         pytest.fail(f"{case.spec.name}[{case.precision}]: {message}\n  reproduce: {reproduce}", pytrace=False)
     assert audit.requested == case.precision

@@ -1,0 +1,250 @@
+"""Range pre-flight: what a 16-bit format cannot hold of a model on the given data, found before any build.
+
+1. Looked at are the tensors that the plan holds in 16 bits: what lowered nodes make, and what they read.
+2. One FP32 run for each set of feeds gives their extremes; no tensor is kept.  Infinities of the FP32
+   model itself do not count.
+3. A tensor overflows where |x| exceeds the format's largest number, and vanishes where all of it lies below
+   the smallest normal one.  The same goes for weights; a node whose weight overflows stays FP32.
+4. Tensors in subgraphs cannot be read from outside and are not looked at.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+
+from harness import onnx_file
+from harness.backends.base import Tensors
+from harness.errors import RunError
+from harness.isolation import isolated
+from harness.lowering.model import LoweredModel
+from harness.onnx_graph import all_graphs
+from harness.value_range import Format, format_of
+
+if TYPE_CHECKING:
+    from harness.model import Subject
+    from harness.precision import Precision
+
+Scalars = Mapping[str, float]
+Run = Callable[[ir.Model, Sequence[str], Iterable[Tensors]], Sequence[Scalars]]
+"""Runs a model on each set of feeds and gives the named scalars."""
+NAMED = 5
+"""How many tensors a warning names."""
+MASK = 1e30
+"""Magnitudes above this are masks, which lose nothing by becoming infinite."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """The largest finite |x| of a tensor, and the node that makes it (none for an input or weight)."""
+
+    tensor: str
+    largest: float
+    node: str = ""
+    op_type: str = ""
+
+
+@dataclass(frozen=True)
+class RangeReport:
+    """What `precision` cannot hold.
+
+    `feeds` is how many sets of feeds were run, 0 where nothing is 16-bit; `reason`: why it could not be found.
+    """
+
+    precision: str
+    overflow: tuple[Extent, ...] = ()
+    vanish: tuple[Extent, ...] = ()
+    weights_overflow: tuple[str, ...] = ()
+    weights_vanish: tuple[str, ...] = ()
+    feeds: int = 0
+    reason: str = ""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """One line for each kind of loss, naming the first tensors in graph order."""
+        return tuple(_warnings(self))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> RangeReport:
+        """The report of `to_json`."""
+        return cls(
+            data["precision"],
+            overflow=tuple(Extent(**one) for one in data["overflow"]),
+            vanish=tuple(Extent(**one) for one in data["vanish"]),
+            weights_overflow=tuple(data["weights_overflow"]),
+            weights_vanish=tuple(data["weights_vanish"]),
+            feeds=data["feeds"],
+            reason=data["reason"],
+        )
+
+
+def check_ranges(
+    normalised: ir.Model, lowered: LoweredModel, feeds: Iterable[Tensors], run: Run | None = None
+) -> RangeReport:
+    """Hold the FP32 model on `feeds` against what `lowered` holds in 16 bits.
+
+    Raises RunError where the model does not run.
+    """
+    plan = lowered.plan
+    names = list(dict.fromkeys(_held_in_16_bits(normalised, lowered.model)))
+    if not names:
+        return RangeReport(str(plan.precision))
+    largest, count = _largest(normalised, names, feeds, run or run_here)
+    form = format_of(plan.precision)
+    extents = list(_extents(normalised, largest))
+    return RangeReport(
+        str(plan.precision),
+        overflow=tuple(one for one in extents if one.largest > form.largest),
+        vanish=tuple(one for one in extents if 0 < one.largest < form.smallest),
+        weights_overflow=lowered.summary.overflow,
+        weights_vanish=tuple(_vanishing(normalised, lowered.summary.underflow, form)),
+        feeds=count,
+    )
+
+
+def ranges_of(subject: Subject, precision: Precision) -> RangeReport:
+    """The report of a subject at the opt shape of its first profile, kept in the cache.
+
+    The model runs in a process of its own: nothing has been tried on it yet.  Raises UsageError, CacheError.
+    """
+    if precision.half is None:
+        return RangeReport(str(precision))
+    from harness.model import code_digest
+    from harness.reference import feeds_digest
+    from harness.validate import feeds_needed
+
+    shapes = {name: part.opt for name, part in subject.spec.profiles[0].shapes.items()}
+    rows, count = subject.feeds.rows(shapes), feeds_needed(subject.feeds, shapes)
+    feeds = [subject.feeds.feed(shapes, index * rows) for index in range(count)]
+    plan = subject.plan(precision)
+    key = {
+        "model": subject.digest,
+        "code": code_digest(),
+        "plan": plan.digest(),
+        "feeds": [feeds_digest(feed) for feed in feeds],
+    }
+
+    def make(_folder: Any) -> Mapping[str, Any]:
+        return check_ranges(subject.normalised, subject.lowered(plan), feeds, run_apart).to_json()
+
+    label = f"{subject.spec.name}[{precision}] ranges"
+    try:
+        return RangeReport.from_json(subject.cache.get_or_make("ranges", key, make, label=label).manifest)
+    except RunError as error:
+        return RangeReport(str(precision), reason=str(error))
+
+
+def run_here(model: ir.Model, names: Sequence[str], feeds: Iterable[Tensors]) -> list[Scalars]:
+    """A `Run` in this process."""
+    from harness.emulated_error import open_cpu
+
+    with open_cpu(model, names) as runner:
+        return [{name: float(value) for name, value in runner.run(feed).items()} for feed in feeds]
+
+
+def run_apart(model: ir.Model, names: Sequence[str], feeds: Iterable[Tensors]) -> list[Scalars]:
+    """A `Run` in a child process."""
+    with tempfile.TemporaryDirectory(prefix="trt-harness-") as folder:
+        path = Path(folder) / "model.onnx"
+        onnx_file.write(model, path)
+        return isolated(_run_file, path, tuple(names), list(feeds))
+
+
+def _run_file(path: Path, names: Sequence[str], feeds: Iterable[Tensors]) -> list[Scalars]:
+    return run_here(onnx_file.read(path), names, feeds)
+
+
+def _held_in_16_bits(normalised: ir.Model, lowered: ir.Model) -> Iterator[str]:
+    """FP32 tensors of the main graph that the lowered graph has in 16 bits, in its order."""
+    own = {node.name: node for node in normalised.graph}
+    made = (value for node in normalised.graph for value in node.outputs if value.name)
+    known = {value.name or "" for value in (*normalised.graph.inputs, *made)}
+    for node in lowered.graph:
+        for index, value in enumerate(node.outputs):
+            if value.dtype not in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16):
+                continue
+            twin = own.get(node.name)
+            source = twin.outputs[index] if twin else node.inputs[0]
+            if source is not None and source.name in known:
+                yield source.name
+
+
+def _largest(
+    normalised: ir.Model, names: list[str], feeds: Iterable[Tensors], run: Run
+) -> tuple[dict[str, float], int]:
+    from harness.lowering.extremes import extremes_model
+
+    model, probes = extremes_model(normalised, names)
+    runs = run(model, [name for probe in probes for name in (probe.largest, probe.smallest)], feeds)
+    found = {}
+    for probe in probes:
+        sizes = (abs(ends[name]) for ends in runs for name in (probe.largest, probe.smallest))
+        found[probe.tensor] = max((size for size in sizes if math.isfinite(size)), default=0.0)
+    return found, len(runs)
+
+
+def _extents(normalised: ir.Model, largest: Mapping[str, float]) -> Iterator[Extent]:
+    for value in normalised.graph.inputs:
+        if (name := value.name or "") in largest:
+            yield Extent(name, largest[name])
+    for node in normalised.graph:
+        for value in node.outputs:
+            if (name := value.name or "") in largest:
+                yield Extent(name, largest[name], node.name or "", node.op_type)
+
+
+def _vanishing(normalised: ir.Model, names: Iterable[str], form: Format) -> Iterator[str]:
+    from harness.lowering.weights import magnitude
+
+    weights = {name: v for graph in all_graphs(normalised) for name, v in graph.initializers.items()}
+    for name in names:
+        tensor = weights[name].const_value if name in weights else None
+        if tensor is not None and 0 < magnitude(tensor).largest < form.smallest:
+            yield name
+
+
+def _warnings(found: RangeReport) -> Iterator[str]:
+    what = found.precision
+    if found.reason:
+        yield f"ranges are not known: {found.reason}"
+    masks = [one for one in found.overflow if one.largest >= MASK]
+    values = [one for one in found.overflow if one.largest < MASK]
+    if values:
+        yield f"{_count(len(values), 'overflows', 'overflow')} {what} on this data: {_list(values)}"
+    if masks:
+        verb = ("is a mask and becomes", "are masks and become")
+        yield f"{_count(len(masks), *verb)} infinite in {what}: {_list(masks)}"
+    if lost := found.vanish:
+        yield f"{_count(len(lost), 'vanishes', 'vanish')} in {what} on this data: {_list(lost)}"
+    if weights := found.weights_overflow:
+        yield f"weights beyond the range of {what}, whose nodes stay FP32: {_names(weights)}"
+    if found.weights_vanish:
+        yield f"weights that vanish in {what}: {_names(found.weights_vanish)}"
+
+
+def _count(count: int, one: str, many: str) -> str:
+    return f"1 tensor {one}" if count == 1 else f"{count} tensors {many}"
+
+
+def _list(extents: Iterable[Extent]) -> str:
+    every = list(extents)
+    return _cut([f"'{e.tensor}' ({e.op_type or 'input'}, |x| up to {e.largest:.3g})" for e in every])
+
+
+def _names(names: Iterable[str]) -> str:
+    return _cut([repr(name) for name in names])
+
+
+def _cut(words: list[str]) -> str:
+    more = f" and {len(words) - NAMED} more" if len(words) > NAMED else ""
+    return ", ".join(words[:NAMED]) + more
