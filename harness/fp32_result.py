@@ -13,10 +13,13 @@ Stage = Literal["nothing kept", "prefix", "shrink", "proof"]
 class Evaluator(Protocol):
     """One engine build and comparison, emulated or real."""
 
-    candidates: tuple[str, ...]
-    """Nodes that can be kept in FP32, in graph order."""
-    tolerance: float
-    """The largest mean relative error that passes."""
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """Nodes that can be kept in FP32, in graph order."""
+
+    @property
+    def tolerance(self) -> float:
+        """The largest mean relative error that passes."""
 
     def __call__(self, kept: Kept) -> float:
         """The mean relative error with exactly `kept` in FP32; infinite where outputs are not finite."""

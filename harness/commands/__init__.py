@@ -3,5 +3,5 @@
 The subcommand's name is the module's, with dashes; imports of anything heavy belong into `run`.
 """
 
-COMMANDS: tuple[str, ...] = ("init", "fetch", "report", "diff", "inspect", "doctor", "trtexec")
+COMMANDS: tuple[str, ...] = ("init", "fetch", "search_fp32", "report", "diff", "inspect", "doctor", "trtexec")
 """The modules, in the order of `trt-harness --help`."""

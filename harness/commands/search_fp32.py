@@ -1,0 +1,132 @@
+"""`trt-harness search-fp32 SPEC --precision fp16`: the smallest set of nodes that must stay FP32."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.fp32_case import Proposal
+    from harness.fp32_result import Step
+    from harness.model import Subject
+
+FOUND, NOT_FOUND = 0, 1
+
+
+def add(subparsers: Any) -> None:
+    """Register the subcommand."""
+    text = "find the smallest set of nodes that must stay FP32"
+    parser = subparsers.add_parser(
+        "search-fp32", help=text, description=text + "; exit code 0 if one is found, 1 if not"
+    )
+    parser.add_argument("spec", type=Path, metavar="SPEC", help="spec.toml, or an ONNX file")
+    parser.add_argument("--precision", required=True, metavar="NAME", help="fp16, bf16, int8 or int8+fp16")
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        metavar="MRE",
+        help="mean relative error allowed (default: as in the spec)",
+    )
+    parser.add_argument("--apply", action="store_true", help="write the nodes into SPEC, keeping comments")
+    parser.add_argument(
+        "--evaluations", type=int, metavar="N", help="stop after so many new evaluations (default: no bound)"
+    )
+    parser.add_argument("--seconds", type=float, metavar="S", help="stop after so many (default: no bound)")
+    parser.add_argument(
+        "--backend", default="auto", metavar="NAME", help="what verifies the answer (default: auto)"
+    )
+    parser.add_argument("--provider", metavar="NAME", help="ONNX Runtime execution provider")
+    parser.add_argument("--cache-dir", type=Path, metavar="PATH", help="(default: the user's cache folder)")
+    parser.add_argument("--no-latency", action="store_true", help="do not measure what the nodes cost")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Search, verify, print, and write the spec if asked.  Raises UsageError, BackendError."""
+    from harness.fp32_case import Request, propose
+    from harness.fp32_result import Budget
+    from harness.fp32_words import explain
+
+    _check(args)
+    subject, start = _subject(args), time.monotonic()
+    budget = Budget(args.evaluations, args.seconds)
+    found = propose(subject, Request(_precision(args.precision), args.tolerance, budget), _tell)
+    print("\r\033[K" if sys.stderr.isatty() else "", end="", file=sys.stderr)
+    print(explain(found, time.monotonic() - start, _resume(args)))
+    if found.found and found.result.nodes and not args.no_latency:
+        print(_cost(subject, found))
+    if args.apply:
+        _apply(args, found)
+    return FOUND if found.found else NOT_FOUND
+
+
+def _check(args: argparse.Namespace) -> None:
+    from harness.errors import UsageError
+
+    for name in ("tolerance", "evaluations", "seconds"):
+        value = getattr(args, name)
+        if value is not None and not 0 < value < float("inf"):
+            raise UsageError(f"--{name} = {value}: must be > 0")
+    if args.apply and args.spec.suffix == ".onnx":
+        raise UsageError(f"--apply: {args.spec} is a model; write a spec first: trt-harness init {args.spec}")
+
+
+def _precision(name: str) -> Any:
+    from harness.errors import UsageError
+    from harness.fp32_case import REDUCED
+
+    if name not in set(REDUCED):
+        raise UsageError(f"--precision = {name!r}: must be one of {', '.join(REDUCED)}")
+    return next(precision for precision in REDUCED if precision == name)
+
+
+def _subject(args: argparse.Namespace) -> Subject:
+    from harness.backends import create
+    from harness.cache import Cache
+    from harness.model import Subject
+    from harness.options import Options, default_cache_dir
+    from harness.spec_draft import spec_from_onnx
+    from harness.spec_file import read_spec
+
+    spec = spec_from_onnx(args.spec) if args.spec.suffix == ".onnx" else read_spec(args.spec)
+    folder = args.cache_dir or default_cache_dir()
+    options = Options(backend=args.backend, provider=args.provider, cache_dir=folder)
+    return Subject(spec, create(args.backend, provider=args.provider), Cache(folder), options)
+
+
+def _tell(step: Step) -> None:
+    """A line on stderr that is overwritten, or one for each step where it is no terminal."""
+    line = f"evaluation {step.number} ({step.stage}): {step.kept} nodes FP32, mre {step.mre:.1e}"
+    end = "" if sys.stderr.isatty() else "\n"
+    print(f"\r\033[K{line}" if not end else line, end=end, file=sys.stderr, flush=True)
+
+
+def _resume(args: argparse.Namespace) -> str:
+    """The command that continues this search."""
+    import shlex
+
+    words = ["trt-harness", "search-fp32", str(args.spec), "--precision", args.precision]
+    for name in ("tolerance", "backend", "provider", "cache_dir"):
+        value = getattr(args, name)
+        if value is not None and value != "auto":
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
+
+
+def _cost(subject: Subject, found: Proposal) -> str:
+    """What the nodes cost in latency, measured on the engines that a deployment would run."""
+    from harness.fp32_cost import latency_cost
+
+    return latency_cost(subject, found.plan)
+
+
+def _apply(args: argparse.Namespace, found: Proposal) -> None:
+    from harness.spec_file import write_fp32_nodes
+
+    if not found.found:
+        print(f"{args.spec} is left as it is: there is no small set that passes")
+        return
+    write_fp32_nodes(args.spec, found.precision, found.plan.fp32_nodes)
+    print(f"{args.spec}: fp32_nodes of {found.precision} written ({len(found.plan.fp32_nodes)} nodes)")

@@ -1,0 +1,173 @@
+"""The FP32 search for one model and precision: on the suite's own data, verified on the real engine."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from harness.calibration.samples import Spool, describe
+from harness.cases import cases_of
+from harness.emulated_error import Compared
+from harness.errors import UsageError
+from harness.fp32_evaluator import EmulationEvaluator, evaluator
+from harness.fp32_region import regions
+from harness.fp32_result import Budget, SearchResult, Step
+from harness.fp32_search import search
+from harness.fp32_state import State
+from harness.model import Subject, code_digest
+from harness.onnx_graph import all_nodes
+from harness.precision import Precision, PrecisionPlan, Tolerance
+from harness.validate import Answer, Question, answers, feeds_needed
+
+REDUCED = (Precision.FP16, Precision.BF16, Precision.INT8, Precision.INT8_FP16)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked: the precision, the limit on `mre` (by default the spec's), and what it may cost."""
+
+    precision: Precision
+    tolerance: float | None = None
+    budget: Budget = field(default_factory=Budget)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What was found, where it lies, and what the real engine says of it.
+
+    `plan` keeps the found nodes.  `candidates`: how many nodes could be kept.  `verified`: the engine's
+    answers at every shape; empty where it cannot run here (`unverified` says why) or nothing passes.
+    """
+
+    model: str
+    precision: Precision
+    plan: PrecisionPlan
+    result: SearchResult
+    candidates: int
+    op_types: Mapping[str, int]
+    regions: tuple[tuple[str, ...], ...]
+    verified: tuple[Answer, ...] = ()
+    unverified: str = ""
+    trouble: str = ""
+
+    @property
+    def found(self) -> bool:
+        """Whether a small set passes, on the engine too where it can run."""
+        engine_agrees = all(answer.found.quality for answer in self.verified)
+        return self.result.passed and not self.result.diffuse and engine_agrees
+
+
+def propose(subject: Subject, asked: Request, tell: Callable[[Step], None] | None = None) -> Proposal:
+    """Search the smallest set of FP32 nodes for `subject`; `tell` hears of each evaluation.
+
+    An earlier search on the same model and data is continued.  Raises UsageError where there is nothing to
+    search or no set reaches the tolerance, DataError without samples, BackendError from the engine.
+    """
+    if asked.precision not in REDUCED:
+        raise UsageError(f"precision = {asked.precision}: must be one of {', '.join(REDUCED)}")
+    limit = asked.tolerance or subject.spec.tolerance(asked.precision).limit
+    with _Cases(subject) as samples:
+        found = _evaluator(subject, asked.precision, limit, samples)
+        with found.error:
+            _require_candidates(subject, found)
+            state = _state(subject, found)
+            result = _search(found, asked.budget, state, tell)
+    if result.unreachable:
+        least = min(point.mre for point in result.curve)
+        raise UsageError(
+            f"{_label(subject, found)}: no set of FP32 nodes reaches mre {limit:.1e}; with every node kept "
+            f"that can be, it is {least:.1e}"
+        )
+    return _proposal(subject, found, result, state.trouble)
+
+
+def _label(subject: Subject, found: EmulationEvaluator) -> str:
+    return f"{subject.spec.name}[{found.plan.precision}]"
+
+
+class _Cases(Spool):
+    """Samples of every shape that the suite judges, each shape a case."""
+
+    def __init__(self, subject: Subject) -> None:
+        super().__init__()
+        self.cases: list[int] = []
+        start = count = 0
+        for profile in subject.spec.profiles:
+            for shape in cases_of(profile):
+                rows = subject.feeds.rows(shape.shapes)
+                for _ in range(feeds_needed(subject.feeds, shape.shapes)):
+                    self.append(subject.feeds.feed(shape.shapes, start))
+                    self.cases.append(count)
+                    start += rows
+                count += 1
+
+    def __enter__(self) -> _Cases:
+        return self
+
+
+def _evaluator(subject: Subject, precision: Precision, limit: float, samples: _Cases) -> EmulationEvaluator:
+    spec = subject.spec
+    plan = PrecisionPlan(precision, (), spec.plan(precision).fp32_op_types)
+    scales = {name: part.scale for name, part in spec.outputs.items() if part.scale is not None}
+    compared = Compared(subject.output_names, tuple(samples.cases), scales)
+    ranges = subject.ranges(plan)
+    return evaluator(subject.normalised, plan, samples, limit, ranges=ranges, compared=compared)
+
+
+def _require_candidates(subject: Subject, found: EmulationEvaluator) -> None:
+    if not found.candidates:
+        raise UsageError(
+            f"{_label(subject, found)}: nothing to search: no node's precision is a plan's choice"
+        )
+
+
+def _state(subject: Subject, found: EmulationEvaluator) -> State:
+    key = {
+        "model": subject.digest,
+        "code": code_digest(),
+        "plan": found.plan.digest(),
+        "ranges": dict(found.ranges) if found.ranges is not None else None,
+        "samples": describe(found.feeds)[0],
+        "outputs": list(found.error.names),
+    }
+    return State.open(subject.cache.folder / "search", key, found.candidates)
+
+
+def _search(
+    found: EmulationEvaluator, budget: Budget, state: State, tell: Callable[[Step], None] | None
+) -> SearchResult:
+    def heard(step: Step) -> None:
+        state.remember(step)
+        if tell is not None:
+            tell(step)
+
+    return search(found, found.ranking, budget=budget, known=state.errors, progress=heard)
+
+
+def _proposal(subject: Subject, found: EmulationEvaluator, result: SearchResult, trouble: str) -> Proposal:
+    types = {node.name: node.op_type for node in all_nodes(subject.normalised.graph)}
+    plan = found.keeping(result.nodes)
+    unverified = subject.backend.can_run() or "" if result.passed else "no set passes"
+    verified = () if unverified else _verify(subject, plan, found.tolerance)
+    return Proposal(
+        subject.spec.name,
+        plan.precision,
+        plan,
+        result,
+        len(found.candidates),
+        dict(Counter(types[name] for name in result.nodes).most_common()),
+        regions(subject.normalised, result.nodes),
+        verified,
+        unverified,
+        trouble,
+    )
+
+
+def _verify(subject: Subject, plan: PrecisionPlan, limit: float) -> tuple[Answer, ...]:
+    """What the suite would say of the engine of `plan`, at every shape."""
+    spec = subject.spec
+    tolerance = Tolerance(min(spec.tolerance(plan.precision).expected, limit), limit)
+    with subject.engine(plan).open("verified") as engine:
+        question = Question(spec, plan.precision, tolerance, subject.feeds, engine, subject.reference())
+        return tuple(answers(question))

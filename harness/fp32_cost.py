@@ -1,0 +1,36 @@
+"""What FP32 nodes cost: latency of the deployed engine with them against the one without, taken in turns."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from harness.bench import rotation
+from harness.errors import BackendError
+from harness.latency import milliseconds
+from harness.measure import Sampling, interleave
+from harness.model import Subject
+from harness.points import points
+from harness.precision import PrecisionPlan
+
+SAMPLING = Sampling(rounds=10, max_time_s=1.0, warmup_time_s=0.5)
+
+
+def latency_cost(subject: Subject, plan: PrecisionPlan) -> str:
+    """One line: median latencies with and without the plan's nodes, and their ratio, at the first point."""
+    point = points(subject.spec)[0]
+    try:
+        kept, plain = (subject.engine(which) for which in (plan, replace(plan, fp32_nodes=())))
+        with kept.open("deployed") as ours, plain.open("deployed") as theirs:
+            calls = {
+                "with": lambda feed: ours.run(feed, point.profile),
+                "without": lambda feed: theirs.run(feed, point.profile),
+            }
+            found = interleave(calls, rotation(subject.feeds, point), SAMPLING, batch=point.batch)
+    except BackendError as error:
+        return f"  latency not measured: {error}"
+    ours_s, theirs_s = found["with"].p50_s, found["without"].p50_s
+    where = f"batch {point.batch}, {subject.backend.info().provider}"
+    return (
+        f"  latency (p50, {where}): {milliseconds(ours_s)} with these nodes FP32, {milliseconds(theirs_s)} "
+        f"without: {ours_s / theirs_s:.2f} times"
+    )
