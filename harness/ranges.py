@@ -54,7 +54,7 @@ class Extent:
 class RangeReport:
     """What `precision` cannot hold.
 
-    `feeds` is how many sets of feeds were run, 0 where nothing is 16-bit; `reason`: why it could not be found.
+    `feeds` is how many sets of feeds were run, 0 where nothing is 16-bit; `reason`: why nothing is known.
     """
 
     precision: str
@@ -146,9 +146,9 @@ def ranges_of(subject: Subject, precision: Precision) -> RangeReport:
 
 def run_here(model: ir.Model, names: Sequence[str], feeds: Iterable[Tensors]) -> list[Scalars]:
     """A `Run` in this process."""
-    from harness.emulated_error import open_cpu
+    from harness.backends.onnxruntime import SessionSettings, open_model
 
-    with open_cpu(model, names) as runner:
+    with open_model(model, names, settings=SessionSettings(level="none")) as runner:
         return [{name: float(value) for name, value in runner.run(feed).items()} for feed in feeds]
 
 
