@@ -71,7 +71,7 @@ def test_block(benchmark: object, block: int) -> None:
     loops: dict[str, Callable[[], object]] = {
         "bare": bare,
         "by hand": by_hand,
-        "ours": lambda: measure._timed(CALL, turns(), time.perf_counter_ns),
+        "ours": lambda: measure.timed(CALL, turns(), time.perf_counter_ns),
         "pytest-benchmark": lambda: benchmark.pedantic(CALL, args=(FEEDS[0],), rounds=CALLS),  # type: ignore[attr-defined]
     }
     names = list(loops) if block % 2 else list(reversed(loops))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from harness.backends.base import BackendInfo, Engine, Tensors
@@ -64,25 +63,27 @@ class Bench:
         run, profile = self.engine.run, point.profile
         return lambda feed: run(feed, profile)
 
-    def measured(self, point: Point, sampling: Sampling, settings: Mapping[str, Any]) -> dict[str, Latency]:
-        """`host`, and `resident` (no host copies, with device times) where the engine offers it."""
-        feeds = rotation(self.feeds, point)
-        take = partial(measure, sampling=sampling, batch=point.batch, settings=settings)
-        found = {"host": take(self.call(point), feeds)}
-        resident, timer = (getattr(self.engine, name, None) for name in ("resident", "timer"))
-        if resident is not None:
-            calls = [resident(feed, point.profile) for feed in feeds]
-            device = timer(point.profile) if timer else None
-            found["resident"] = take(lambda call: call(), calls, device_timer=device)
-        return found
-
-    def beside(
-        self, other: Bench, point: Point, sampling: Sampling, settings: Mapping[str, Any]
+    def host(
+        self, point: Point, sampling: Sampling, settings: Mapping[str, Any], base: Bench | None = None
     ) -> dict[str, Latency]:
-        """Host latency of this engine (`host`) and of another one (`base`), round by round in turn."""
-        calls = {"base": other.call(point), "host": self.call(point)}
+        """Host latency (`host`), and that of another engine measured in turn with it (`base`)."""
+        calls = {"host": self.call(point)} | ({"base": base.call(point)} if base else {})
         feeds = rotation(self.feeds, point)
         return interleave(calls, feeds, sampling, batch=point.batch, settings=settings)
+
+    def resident(self, point: Point, sampling: Sampling, settings: Mapping[str, Any]) -> dict[str, Latency]:
+        """Latency without host copies, and device times, where the engine offers them."""
+        resident, timer = (getattr(self.engine, name, None) for name in ("resident", "timer"))
+        if resident is None:
+            return {}
+        calls = [resident(feed, point.profile) for feed in rotation(self.feeds, point)]
+        device = timer(point.profile) if timer else None
+        settings = {**settings, "copies": "none"}
+        found = measure(
+            lambda call: call(), calls, sampling,
+            batch=point.batch, device_timer=device, settings=settings,
+        )  # fmt: skip
+        return {"resident": found}
 
 
 def rotation(feeds: Feeds, point: Point) -> list[dict[str, Any]]:
@@ -141,10 +142,9 @@ class LatencyRun:
     def take(self, point: Point) -> dict[str, Latency]:
         """All latencies of one point, those of the baseline's engine (`base`) among them if there is one."""
         settings = machine(self.info)
-        found = self.bench.measured(point, self.sampling, settings)
-        if self.base is not None:
-            found |= self.bench.beside(self.base[1], point, self.sampling, settings)
-        return found
+        base = self.base[1] if self.base else None
+        host = self.bench.host(point, self.sampling, settings, base)
+        return host | self.bench.resident(point, self.sampling, settings)
 
     def judged(self, point: Point, found: Mapping[str, Latency]) -> Record:
         """The record: `unverified` where this engine's own outputs do not pass; measured again if slower."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -114,27 +114,6 @@ class Latency:
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"latency: cannot be read: {type(error).__name__}: {error}") from error
 
-    @classmethod
-    def joined(cls, parts: Sequence[Latency]) -> Latency:
-        """One latency of all rounds of `parts`, taken in that order."""
-        if not parts:
-            raise UsageError("latency: nothing to join")
-        chained = itertools.chain.from_iterable
-        return replace(
-            parts[-1],
-            samples_s=tuple(chained(part.samples_s for part in parts)),
-            round_sizes=tuple(chained(part.round_sizes for part in parts)),
-            warmup_s=parts[0].warmup_s,
-            device_samples_s=tuple(chained(part.device_samples_s for part in parts)),
-            settled=all(part.settled for part in parts),
-            lost=sum(part.lost for part in parts),
-            memory_bytes=_largest([part.memory_bytes for part in parts]),
-            conditions={
-                "before": parts[0].conditions.get("before", {}),
-                "after": parts[-1].conditions.get("after", {}),
-            },
-        )
-
 
 def quantile(samples: Sequence[float], share: float) -> float | None:
     """The `share` quantile, linear between samples (Hyndman and Fan type 7); None below two samples."""
@@ -164,8 +143,3 @@ def _times(values: Any) -> tuple[float, ...]:
     if any(not value > 0 or value == float("inf") for value in times):
         raise ValueError("a time is not a finite number above 0")
     return times
-
-
-def _largest(memories: Sequence[Mapping[str, int]]) -> dict[str, int]:
-    keys = dict.fromkeys(key for memory in memories for key in memory)
-    return {key: max(memory.get(key, 0) for memory in memories) for key in keys}

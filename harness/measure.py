@@ -13,11 +13,10 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from harness.errors import RunError, UsageError
 from harness.latency import Latency
@@ -31,6 +30,7 @@ WINDOW = 5
 """Warm-up calls whose medians are compared with each other."""
 SETTLED = 0.03
 """Relative change between two windows' medians that ends the warm-up."""
+RESUME = 3
 
 
 class DeviceTimer(Protocol):
@@ -93,70 +93,113 @@ def measure(
 
     Raises: UsageError without feeds; RunError when the clock never ran forward.
     """
-    if not feeds:
-        raise UsageError("latency: no feeds to run: at least one sample is needed")
-    probe = probe or MachineProbe()
-    turns = itertools.cycle(feeds)
-    with _collector_paused():
-        warmup, settled = _warm_up(call, turns, clock, sampling)
-        before = probe.read()
-        counts = sampling.fitted(_typical(warmup))
-        rounds, device, memory = _sample(call, turns, clock, counts, sampling.pause_s, probe, device_timer)
-    after = probe.read()
-    kept = [_forward(times) for times in rounds]
-    lost = sum(map(len, rounds)) - sum(map(len, kept))
-    if not any(kept):
-        raise RunError("latency: the clock never ran forward: there is no sample to keep")
-    return Latency(
-        samples_s=tuple(itertools.chain.from_iterable(kept)),
-        round_sizes=tuple(len(times) for times in kept if times),
-        warmup_s=_forward(warmup),
-        device_samples_s=tuple(device),
-        batch=batch,
-        settled=settled,
-        lost=lost,
-        memory_bytes=memory,
-        settings={"gc": "off", **(settings or {})},
-        conditions={"before": before, "after": after},
-    )
+    found = interleave(
+        {"": call}, feeds, sampling,
+        batch=batch, clock=clock, probe=probe, device_timer=device_timer, settings=settings,
+    )  # fmt: skip
+    return found[""]
 
 
 def interleave(
-    calls: Mapping[str, Call], feeds: Sequence[Any], sampling: Sampling, **options: Any
+    calls: Mapping[str, Call],
+    feeds: Sequence[Any],
+    sampling: Sampling,
+    *,
+    batch: int = 1,
+    clock: Clock = time.perf_counter_ns,
+    probe: Probe | None = None,
+    device_timer: DeviceTimer | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> dict[str, Latency]:
     """Measure several calls round by round in turn, so that a drifting machine touches all alike.
 
-    `options` are those of `measure`.  The order turns round from round to round.
+    Options and errors are those of `measure`.  The order turns round from round to round; a few calls
+    before each round are not recorded, because the caches hold what the other call left.
     """
-    share = sampling.rounds
-    one = replace(
-        sampling,
-        rounds=1,
-        max_samples=max(1, sampling.max_samples // share),
-        max_time_s=sampling.max_time_s / share,
-        warmup_time_s=sampling.warmup_time_s / share,
-        pause_s=0.0,
-    )
-    rounds: dict[str, list[Latency]] = {name: [] for name in calls}
-    names = list(calls)
-    for number in range(sampling.rounds):
-        for name in names if number % 2 == 0 else reversed(names):
-            rounds[name].append(measure(calls[name], feeds, one, **options))
+    if not feeds:
+        raise UsageError("latency: no feeds to run: at least one sample is needed")
+    probe = probe or MachineProbe()
+    meters = {name: _Meter(call, itertools.cycle(feeds), clock, device_timer) for name, call in calls.items()}
+    with _collector_paused():
+        for meter in meters.values():
+            meter.warm_up(sampling)
+        before = probe.read()
+        memory = _rounds(list(meters.values()), sampling, probe)
+    facts = {
+        "batch": batch,
+        "memory_bytes": memory,
+        "settings": {"gc": "off", **(settings or {})},
+        "conditions": {"before": before, "after": probe.read()},
+    }
+    return {name: meter.latency(facts) for name, meter in meters.items()}
+
+
+def _rounds(meters: Sequence[_Meter], sampling: Sampling, probe: Probe) -> dict[str, int]:
+    """Take all rounds of all meters in turn; the largest memory seen between them."""
+    number, per_round = sampling.fitted(max(meter.typical_s for meter in meters))
+    memory: dict[str, int] = {}
+    for turn in range(number):
+        for meter in meters if turn % 2 == 0 else reversed(meters):
+            meter.take(per_round, resume=RESUME if len(meters) > 1 else 0)
+        memory = {key: max(value, memory.get(key, 0)) for key, value in probe.memory().items()}
+        gc.collect(0)
         time.sleep(sampling.pause_s)
-    return {name: Latency.joined(parts) for name, parts in rounds.items()}
+    return memory
 
 
-def _warm_up(call: Call, turns: Iterator[Any], clock: Clock, sampling: Sampling) -> tuple[list[int], bool]:
-    """Times in nanoseconds of the calls it took, and whether the rolling median settled."""
-    times: list[int] = []
-    start = clock()
-    while len(times) < sampling.warmup_calls:
-        times += _timed(call, itertools.islice(turns, 1), clock)
-        if _settled(times):
-            return times, True
-        if abs(clock() - start) > sampling.warmup_time_s * 1e9 and len(times) >= WINDOW:
-            break
-    return times, False
+@dataclass
+class _Meter:
+    """One call being measured; times in nanoseconds, device times in seconds."""
+
+    call: Call
+    turns: Iterator[Any]
+    clock: Clock
+    device_timer: DeviceTimer | None
+    warmup: list[int] = field(default_factory=list)
+    settled: bool = False
+    rounds: list[list[int]] = field(default_factory=list)
+    device: list[float] = field(default_factory=list)
+
+    def warm_up(self, sampling: Sampling) -> None:
+        """Call until the rolling median settles, or the time or number allowed is spent."""
+        start = self.clock()
+        while len(self.warmup) < sampling.warmup_calls and not self.settled:
+            self.warmup += self._timed(1)
+            self.settled = _settled(self.warmup)
+            spent = abs(self.clock() - start) > sampling.warmup_time_s * 1e9
+            if spent and len(self.warmup) >= WINDOW:
+                break
+
+    def take(self, count: int, resume: int = 0) -> None:
+        """One round of `count` calls, after `resume` calls that are not recorded."""
+        self._timed(resume)
+        self.rounds.append(self._timed(count))
+        if self.device_timer is not None:
+            self.device += _device_timed(self.call, itertools.islice(self.turns, count), self.device_timer)
+
+    @property
+    def typical_s(self) -> float:
+        """Median of the last warm-up calls; 0 where the clock stood still."""
+        last = np.asarray(self.warmup[-2 * WINDOW :], float)
+        return max(float(np.median(last)) * 1e-9, 0.0)
+
+    def latency(self, facts: Mapping[str, Any]) -> Latency:
+        """What was measured, with `facts` as further fields.  Raises RunError."""
+        kept = [_forward(times) for times in self.rounds]
+        if not any(kept):
+            raise RunError("latency: the clock never ran forward: there is no sample to keep")
+        return Latency(
+            samples_s=tuple(itertools.chain.from_iterable(kept)),
+            round_sizes=tuple(len(times) for times in kept if times),
+            warmup_s=_forward(self.warmup),
+            device_samples_s=tuple(self.device),
+            settled=self.settled,
+            lost=sum(map(len, self.rounds)) - sum(map(len, kept)),
+            **facts,
+        )
+
+    def _timed(self, count: int) -> list[int]:
+        return timed(self.call, itertools.islice(self.turns, count), self.clock)
 
 
 def _settled(times: Sequence[int]) -> bool:
@@ -168,31 +211,7 @@ def _settled(times: Sequence[int]) -> bool:
     return bool(abs(middle - np.median(old)) <= SETTLED * middle + spread)
 
 
-def _sample(
-    call: Call,
-    turns: Iterator[Any],
-    clock: Clock,
-    counts: tuple[int, int],
-    pause_s: float,
-    probe: Probe,
-    device_timer: DeviceTimer | None,
-) -> tuple[list[list[int]], list[float], dict[str, int]]:
-    """Host nanoseconds of every round, device seconds, and the largest memory seen between rounds."""
-    rounds: list[list[int]] = []
-    device: list[float] = []
-    memory: dict[str, int] = {}
-    number, per_round = counts
-    for _ in range(number):
-        rounds.append(_timed(call, itertools.islice(turns, per_round), clock))
-        if device_timer is not None:
-            device += _device_timed(call, itertools.islice(turns, per_round), device_timer)
-        memory = {key: max(value, memory.get(key, 0)) for key, value in probe.memory().items()}
-        gc.collect(0)
-        time.sleep(pause_s)
-    return rounds, device, memory
-
-
-def _timed(call: Call, feeds: Iterator[Any], clock: Clock) -> list[int]:
+def timed(call: Call, feeds: Iterator[Any], clock: Clock) -> list[int]:
     """The timing loop: two clock readings and one append around each call, nothing else."""
     times: list[int] = []
     add = times.append
@@ -214,12 +233,6 @@ def _device_timed(call: Call, feeds: Iterator[Any], timer: DeviceTimer) -> list[
 def _forward(times: Sequence[int]) -> tuple[float, ...]:
     """Seconds of the samples during which the clock ran forward."""
     return tuple(round(value * 1e-9, 9) for value in times if value > 0)
-
-
-def _typical(times: Sequence[int]) -> float:
-    """Median seconds of the last warm-up calls; 0 where the clock stood still."""
-    last: NDArray[np.float64] = np.asarray(times[-2 * WINDOW :], float)
-    return max(float(np.median(last)) * 1e-9, 0.0)
 
 
 @contextmanager

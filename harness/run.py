@@ -92,7 +92,7 @@ class Run:
         stale = [
             f"{self.xfail_file}:{entry.line}: stale, no such test: {entry.nodeid}" for entry in self.stale
         ]
-        changed = changes.lines(self.differences) if self.differences else []
+        changed = changes.lines(self.differences, changes.SEEN) if self.differences else []
         notes = [*stale, *doubtful(self.collector.records), *changed]
         return [*(table(rows) if rows else []), *notes, f"report: {self.collector.folder}"]
 

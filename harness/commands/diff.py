@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
 
     base, new = runs_in(args.base), runs_in(args.new)
     found = baseline.diff(records_of(base), records_of(new), Gate(min_effect=args.min_effect))
-    print("\n".join(changes.lines(found, everything=args.all)))
+    print("\n".join(changes.lines(found, changes.ORDER if args.all else changes.CHANGED)))
     if args.github:
         print("\n".join(annotations.of_differences(found)))
     if args.json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from harness.report.baseline import Difference, Status
 
@@ -11,10 +11,15 @@ ORDER: tuple[Status, ...] = (
 )  # fmt: skip
 
 
-def lines(found: Sequence[Difference], *, everything: bool = False) -> list[str]:
-    """A count of each status, then one line a difference, regressions first; `same` only if `everything`."""
-    shown = [d for d in _sorted(found) if everything or d.status != "same"]
-    return [counts(found), *(f"{difference.status}: {one_line(difference)}" for difference in shown)]
+SEEN: frozenset[Status] = frozenset({"regression", "undecided", "not comparable", "improvement"})
+"""What can be seen only where both sides were measured."""
+CHANGED: frozenset[Status] = SEEN | {"gone", "new"}
+
+
+def lines(found: Sequence[Difference], shown: Collection[Status] = CHANGED) -> list[str]:
+    """A count of each status, then one line a difference with a status that is `shown`, regressions first."""
+    listed = [difference for difference in _sorted(found) if difference.status in shown]
+    return [counts(found), *(f"{difference.status}: {one_line(difference)}" for difference in listed)]
 
 
 def counts(found: Iterable[Difference]) -> str:

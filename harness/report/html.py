@@ -17,14 +17,12 @@ from markupsafe import Markup
 from harness import __version__
 from harness.report import payload
 from harness.report.baseline import Difference
-from harness.report.changes import ORDER, counts
+from harness.report.changes import ORDER, SEEN, counts
 from harness.report.plain import plain, write_text
 from harness.report.results import Results
 
 REPORT = "report.html"
 SHOWN_DIFFERENCES = 500
-COUNTED = frozenset({"same", "new", "gone"})
-"""Statuses that are counted and not listed."""
 GLYPHS: Mapping[str, str] = {
     "pass": "✓",
     "skipped": "-",
@@ -129,7 +127,7 @@ def _cells(model: Mapping[str, Any], columns: Sequence[tuple[str, str, str]]) ->
 
 
 def _listed(differences: Sequence[Difference]) -> list[Difference]:
-    shown = [difference for difference in differences if difference.status not in COUNTED]
+    shown = [difference for difference in differences if difference.status in SEEN]
     return sorted(shown, key=lambda d: (ORDER.index(d.status), d.key))
 
 
