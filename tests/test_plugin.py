@@ -155,6 +155,16 @@ def test_a_broken_model_is_one_line_that_names_it(project, content):
     assert "model.onnx" in error
 
 
+def test_a_mistake_that_shows_late_spares_the_other_models_and_still_ends_in_exit_code_4(project):
+    write_case(project.path / "suites" / "models" / "bad", name="bad", weight=[[float("nan")] * 2] * 4)
+    result = run(project)
+    result.assert_outcomes(passed=2, failed=2)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stdout.fnmatch_lines(["DataError: bad reference: output 'y' has * NaN*"])
+    records = results_json.read(only_run(project)).records
+    assert {(record.model, record.verdict) for record in records} == {("bad", "error"), ("net", "pass")}
+
+
 def test_an_expected_failure_is_expected_and_an_unexpected_pass_fails(project):
     xfails = project.path / "suites" / "xfails.txt"
     xfails.write_text("suites/test_outputs.py::test_outputs[net-fp16]  # known\n")
