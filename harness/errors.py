@@ -10,6 +10,7 @@
     │   ├── NotHonouredError         what was asked cannot be given, or was silently not given
     │   ├── BuildError               an engine could not be built
     │   └── RunError                 an engine could not be loaded or run
+    │       └── DeviceLostError      the GPU is unusable until the process ends
     ├── LoweringError                a pass broke its own pre- or postcondition: a bug of this project
     └── CacheError                   the cache folder itself cannot be used
 
@@ -61,6 +62,10 @@ class BuildError(BackendError):
 
 class RunError(BackendError):
     """An engine could not be loaded or run."""
+
+
+class DeviceLostError(RunError):
+    """The GPU failed in a way that CUDA keeps until the process ends."""
 
 
 class LoweringError(HarnessError):

@@ -136,7 +136,7 @@ class Driver:
 
 
 def test_every_failing_call_names_itself_and_cudas_words() -> None:
-    for call in ("cuInit", "cuDeviceGet", "cuDevicePrimaryCtxRetain", "cuCtxSetCurrent"):
+    for call in ("cuInit", "cuDeviceGet", "cuDevicePrimaryCtxRetain", "cuCtxPushCurrent"):
         with pytest.raises(RunError, match=f"{call}: CUDA_ERROR_UNKNOWN: words of CUDA"):
             CudaPythonDevice(Driver(**{call: 999}), 0)
     opened = CudaPythonDevice(Driver(cuMemAlloc=1, cuStreamCreate=1), 0)
@@ -160,8 +160,8 @@ def test_cuda_is_torn_down_in_order_the_context_last() -> None:
     driver.called.clear()
     opened.close()
     opened.close()
-    freed = ["cuMemFree", "cuMemFreeHost", "cuEventDestroy", "cuStreamDestroy", "cuDevicePrimaryCtxRelease"]
-    assert driver.called == freed
+    freed = ["cuMemFree", "cuMemFreeHost", "cuEventDestroy", "cuStreamDestroy", "cuCtxPopCurrent"]
+    assert driver.called == [*freed, "cuDevicePrimaryCtxRelease"]
 
 
 def test_event_times_are_seconds() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from harness.backends.cuda_faults import NO_MEMORY, explained
 from harness.backends.device import DeviceInfo, host_view, no_memory
 from harness.errors import RunError
 
@@ -37,7 +38,7 @@ class CudaPythonDevice:
         self._device = self._call("cuDeviceGet", index)
         context = self._call("cuDevicePrimaryCtxRetain", self._device)
         self._open = True
-        self._call("cuCtxSetCurrent", context)
+        self._call("cuCtxPushCurrent", context)
 
     def _call(self, name: str, *args: Any) -> Any:
         """What a driver function gives besides its status.  Raises RunError with CUDA's words."""
@@ -46,7 +47,7 @@ class CudaPythonDevice:
         except RuntimeError as error:  # cuda-python itself, where it finds no libcuda
             raise RunError(f"{name}: {error}") from error
         if int(status) != 0:
-            raise RunError(f"{name}: {status.name}{self._said(status)}")
+            raise explained(f"{name}: {status.name}{self._said(status)}")
         return values[0] if len(values) == 1 else tuple(values)
 
     def _said(self, status: Any) -> str:
@@ -74,7 +75,7 @@ class CudaPythonDevice:
         try:
             pointer = int(self._call("cuMemAlloc", max(1, nbytes)))
         except RunError as error:
-            if "OUT_OF_MEMORY" in str(error):
+            if NO_MEMORY.search(str(error)):
                 raise no_memory(nbytes, *self.memory()) from error
             raise
         self._allocated.add(pointer)
@@ -143,4 +144,5 @@ class CudaPythonDevice:
             self._call("cuEventDestroy", event)
         for stream in self._streams.values():
             self._call("cuStreamDestroy", stream)
+        self._call("cuCtxPopCurrent")  # What was current before, another library's maybe, is so again.
         self._call("cuDevicePrimaryCtxRelease", self._device)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.backends.cuda_faults import explained
 from harness.backends.device import DeviceInfo, host_view, no_memory
 from harness.errors import RunError
 
@@ -41,7 +42,7 @@ class PycudaDevice:
         try:
             return function(*args)
         except self._cuda.Error as error:
-            raise RunError(str(error)) from error
+            raise explained(str(error)) from error
 
     def info(self) -> DeviceInfo:
         """What GPU this is."""
@@ -62,7 +63,7 @@ class PycudaDevice:
         except self._cuda.MemoryError as error:
             raise no_memory(nbytes, *self.memory()) from error
         except self._cuda.Error as error:
-            raise RunError(str(error)) from error
+            raise explained(str(error)) from error
         self._memory[int(memory)] = memory
         return int(memory)
 

@@ -17,12 +17,14 @@ from typing import Any
 import onnxruntime as ort
 
 from harness import lowering, onnx_file
-from harness.backends import ort_audit
+from harness.backends import device, ort_audit
 from harness.backends.base import Audit, BackendInfo, BuildRequest, Face
+from harness.backends.cuda_presence import gpu_absence
 from harness.backends.ort_check import self_test
 from harness.backends.ort_device import cpu_name, gpu_facts
+from harness.backends.ort_device_engine import OrtDeviceEngine
 from harness.backends.ort_models import open_model, run_model
-from harness.backends.ort_provider import CPU, missing_library, require_provider
+from harness.backends.ort_provider import CPU, require_provider
 from harness.backends.ort_session import OrtEngine, SessionSettings
 from harness.backends.ort_trial import FaceTrial, try_faces
 from harness.errors import BackendUnavailableError, BuildError, NotHonouredError, RunError
@@ -54,6 +56,8 @@ class OnnxRuntimeBackend:
 
     `provider_options` go to ONNX Runtime as they are; `intra_op_threads`, `inter_op_threads`: 0 lets ONNX
     Runtime decide; `isolate`: try a fresh engine in a child process first, for at most `trial_s` seconds.
+    On CUDA the deployed face runs between device buffers had through `cuda`, `pycuda` or `cuda-python` (None
+    takes the one installed), and its device runs are CUDA graphs if `cuda_graph`.
     """
 
     provider: str = CPU
@@ -62,6 +66,8 @@ class OnnxRuntimeBackend:
     inter_op_threads: int = 0
     isolate: bool = True
     trial_s: float = 600.0
+    cuda: device.Binding | None = None
+    cuda_graph: bool = False
     name: str = "onnxruntime"
     instrumentation: str = "added outputs"
 
@@ -69,16 +75,30 @@ class OnnxRuntimeBackend:
         """Versions, provider, device, threads.  Raises BackendUnavailableError."""
         if why := self.can_run():
             raise BackendUnavailableError(f"onnxruntime: {why}")
-        facts = {} if self.provider == CPU else gpu_facts(int(self.provider_options.get("device_id", "0")))
+        facts = {} if self.provider == CPU else gpu_facts(self._index)
         details = {
             "intra_op_threads": str(self.intra_op_threads or "default"),
             "inter_op_threads": str(self.inter_op_threads or "default"),
             "cpus": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
             **{f"provider.{key}": value for key, value in sorted(self.provider_options.items())},
+            **self._cuda_details(),
             **facts,
         }
-        device = cpu_name() if self.provider == CPU else facts.get("gpu", "unknown")
-        return BackendInfo(self.name, ort.__version__, self.provider, device, details)
+        hardware = cpu_name() if self.provider == CPU else facts.get("gpu", "unknown")
+        return BackendInfo(self.name, ort.__version__, self.provider, hardware, details)
+
+    def _cuda_details(self) -> dict[str, str]:
+        if self.provider != CUDA:
+            return {}
+        bindings = (self.cuda,) if self.cuda else device.installed()
+        return {
+            "cuda_binding": next(iter(bindings), "none"),
+            "cuda_graph": "on" if self.cuda_graph else "off",
+        }
+
+    @property
+    def _index(self) -> int:
+        return int(self.provider_options.get("device_id", "0"))
 
     def refusal(self, precision: Precision, options: BuildSpec) -> str | None:
         """Why a precision or a build option cannot be honoured here; None if it can."""
@@ -99,7 +119,8 @@ class OnnxRuntimeBackend:
             require_provider(self.provider)
         except NotHonouredError as error:
             return str(error)
-        return missing_library(self.provider)
+        why = gpu_absence(self._index) if self.provider == CUDA else None
+        return why and f"{self.provider}: {why}"
 
     def build(self, request: BuildRequest, folder: Path) -> Audit:
         """Write the ONNX files of both faces and try them.  Raises BuildError, NotHonouredError."""
@@ -120,9 +141,22 @@ class OnnxRuntimeBackend:
         )
 
     def load(self, folder: Path, face: Face = "verified") -> OrtEngine:
-        """Open a face of the engine in `folder`.  Raises NotHonouredError, RunError."""
+        """Open a face of the engine in `folder`.
+
+        Raises NotHonouredError, RunError, BackendUnavailableError.
+        """
         path, settings = self._face(folder, face)
+        if face == "deployed" and self.provider == CUDA and (self.cuda or device.installed()):
+            return self._load_on_device(path, settings)
+        if face == "deployed" and self.cuda_graph:
+            raise BackendUnavailableError(f"a CUDA graph needs device buffers: {device.INSTALL}")
         return OrtEngine.open(path, settings)
+
+    def _load_on_device(self, path: Path, settings: SessionSettings) -> OrtEngine:
+        if self.cuda_graph:
+            options = {**settings.provider_options, "enable_cuda_graph": "1"}
+            settings = replace(settings, provider_options=options)
+        return OrtDeviceEngine.on(device.open_device(self.cuda, self._index), path, settings)
 
     def load_instrumented(self, folder: Path, tensors: Sequence[str]) -> OrtEngine:
         """The verified face with `tensors` of its main graph added to the outputs.  Raises RunError."""
@@ -160,7 +194,10 @@ class OnnxRuntimeBackend:
 
     def _audit(self, lowered: LoweredModel, trials: Mapping[str, FaceTrial], size: int) -> Audit:
         trial = trials.get("deployed", trials["verified"])
-        deployed: dict[str, Any] = {"nodes_by_provider": dict(trial.nodes_by_provider)}
+        deployed: dict[str, Any] = {
+            "nodes_by_provider": dict(trial.nodes_by_provider),
+            "provider_options": dict(trial.provider_options),
+        }
         if trial.not_opened:
             deployed["unavailable"] = trial.not_opened
         found = ort_audit.audit(lowered, self.provider, deployed, _messages(trials))

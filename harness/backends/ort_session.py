@@ -14,6 +14,7 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
 from harness.backends.base import TensorInfo, Tensors
+from harness.backends.cuda_faults import explained
 from harness.backends.ort_provider import CPU, require_provider, said_on_stderr, why_not_created
 from harness.backends.ort_values import NUMPY_NAMES, from_ort, to_ort
 from harness.errors import NotHonouredError, RunError
@@ -110,7 +111,7 @@ class OrtEngine:
         try:
             values = self._run_plain(feeds) if self._plain else self._run_values(feeds)
         except ORT_ERRORS as error:
-            raise RunError(f"ONNX Runtime: {one_line(error)}") from error
+            raise explained(f"ONNX Runtime: {one_line(error)}") from error
         return dict(zip(self._names, values, strict=True))
 
     def _run_plain(self, feeds: Tensors) -> list[Any]:
@@ -161,7 +162,7 @@ def session_of(
         with said_on_stderr(settings.provider) as said:
             session = ort.InferenceSession(model, options, providers=settings.providers())
     except ORT_ERRORS as error:
-        raise RunError(f"ONNX Runtime cannot open the model: {one_line(error)}") from error
+        raise explained(f"ONNX Runtime cannot open the model: {one_line(error)}") from error
     got = session.get_providers()
     if settings.provider not in got:
         why = why_not_created(said) or "it did not say why"

@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FaceTrial:
-    """What came of one face: why it did not open, why it did not run, nodes by provider; empty when well."""
+    """What came of one face: why it did not open, why it did not run; empty when well.
+
+    `provider_options` are those that the session says it has.
+    """
 
     not_opened: str = ""
     not_run: str = ""
     nodes_by_provider: Mapping[str, int] = field(default_factory=dict)
+    provider_options: Mapping[str, str] = field(default_factory=dict)
 
 
 def try_faces(
@@ -39,6 +43,7 @@ def _try(path: Path, settings: SessionSettings, shapes: Mapping[str, Shape]) -> 
         return FaceTrial(not_opened=str(error))
     with engine:
         providers = Counter(engine.node_providers())
+        options = dict(engine.session.get_provider_options().get(settings.provider, {}))
         try:
             engine.run(
                 {
@@ -47,8 +52,8 @@ def _try(path: Path, settings: SessionSettings, shapes: Mapping[str, Shape]) -> 
                 }
             )
         except RunError as error:
-            return FaceTrial(not_run=str(error), nodes_by_provider=providers)
-    return FaceTrial(nodes_by_provider=providers)
+            return FaceTrial(not_run=str(error), nodes_by_provider=providers, provider_options=options)
+    return FaceTrial(nodes_by_provider=providers, provider_options=options)
 
 
 def _shape(declared: tuple[int | None, ...], asked: Shape | None) -> Shape:

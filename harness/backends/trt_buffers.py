@@ -68,7 +68,7 @@ class Buffers:
         return {name: from_bytes(port.dtype, held, shapes[name]) for name, (port, held) in data.items()}
 
     def staging(self, name: str, nbytes: int) -> Bytes:
-        """Pinned host memory of `nbytes` bytes for tensor `name`; the same until a larger one is asked for."""
+        """Pinned host memory of `nbytes` bytes for tensor `name`; the same until more is asked for."""
         held = self._pinned.get(name)
         if held is None or held.nbytes < nbytes:
             held = self._pinned[name] = self._device.pinned(nbytes)
