@@ -56,8 +56,9 @@ def pytest_configure(config: pytest.Config) -> None:
     concerned = selection.concerns(_argument_paths(config), bundled) or bool(options.specs or options.onnx)
     run = config.stash[RUN] = Run(options, bundled, xfail_file, concerned, config.invocation_params.args)
     if concerned and not _is_worker(config) and not config.option.collectonly:
-        collector = run.start_report(config.rootpath)
-        config.option.xmlpath = config.option.xmlpath or str(collector.folder / "junit.xml")
+        with _usage():
+            collector = run.start_report(config.rootpath)
+        config.option.xmlpath = getattr(config.option, "xmlpath", None) or str(collector.folder / "junit.xml")
         # Descriptor 1 is the terminal's here; during tests it is the capture's.
         terminal = os.fdopen(os.dup(1), "w")
         config.add_cleanup(terminal.close)
@@ -185,6 +186,8 @@ class Watch:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
         complete = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         self.run.finish_report(int(session.exitstatus), complete)
+        if self.run.trouble and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The table of verdicts, stale expected failures, and where the pages are."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shlex
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from harness import __version__, selection, xfails
+from harness.errors import UsageError
 from harness.options import Options
 from harness.report import changes
 from harness.report.baseline import Difference, against
@@ -42,6 +44,7 @@ class Run:
     collector: Collector | None = None
     stale: list[Xfail] = field(default_factory=list)
     usage_error: bool = False
+    trouble: str = ""
     differences: list[Difference] = field(default_factory=list)
 
     @cached_property
@@ -66,23 +69,28 @@ class Run:
         return shlex.join(["pytest", nodeid, *self.options.arguments()])
 
     def start_report(self, root: Path) -> Collector:
-        """Choose the run's folder below the report folder, and begin to collect."""
+        """Choose the run's folder below the report folder, and begin to collect.  Raises UsageError."""
+        reports = root / self.options.report_dir
+        _require_writable(reports)
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         here, options = environment(self.options), self.options.to_json()
         head = Results(name, now(), command=("pytest", *self.command), environment=here, options=options)
-        folder = root / self.options.report_dir / name
-        self.collector = Collector(folder, head, lambda: self.selection.ids, self.reproduce)
+        self.collector = Collector(reports / name, head, lambda: self.selection.ids, self.reproduce)
         return self.collector
 
     def finish_report(self, exit_status: int, complete: bool) -> Sequence[Path]:
-        """Write the run's pages; none if no test had begun."""
+        """Write the run's pages; none if no test had begun, or if the disk refuses (see `trouble`)."""
         if self.collector is None or not self.collector.begun:
             return []
         found = self.collector.results(exit_status, complete)
         reviewed = self.collector.records = list(review(found.records))
         found = replace(found, not_fetched=self.selection.not_fetched, records=tuple(reviewed))
         self.differences = against(self.baseline, reviewed)
-        return write_run(found, self.collector.folder, self.differences)
+        try:
+            return write_run(found, self.collector.folder, self.differences)
+        except OSError as error:
+            self.trouble = f"the report could not be written: {error}"
+            return []
 
     def closing_lines(self) -> list[str]:
         """The table of verdicts, expected failures that match no test, and where the pages are."""
@@ -94,7 +102,8 @@ class Run:
         ]
         changed = changes.lines(self.differences, changes.SEEN) if self.differences else []
         notes = [*stale, *doubtful(self.collector.records), *changed]
-        return [*(table(rows) if rows else []), *notes, f"report: {self.collector.folder}"]
+        report = self.trouble or f"report: {self.collector.folder}"
+        return [*(table(rows) if rows else []), *notes, report]
 
     def header(self) -> list[str]:
         """What is under test and every setting that differs from its default."""
@@ -109,3 +118,10 @@ class Run:
         ]
         missing = ", ".join(found.not_fetched)
         return [*lines, f"not fetched (make zoo): {missing}"] if missing else lines
+
+
+def _require_writable(folder: Path) -> None:
+    """Raise UsageError unless `folder` can be written into, or made."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UsageError(f"--trt-report-dir = {str(folder)!r}: {there} is no folder that can be written into")

@@ -109,6 +109,7 @@ def test_one_engine_at_a_time(project):
 
 
 BROKEN = {
+    "a report folder that is a file": (["--trt-report-dir=conftest.py"], None, "--trt-report-dir"),
     "an unknown option value": (["--trt-precision=fp17"], None, "--trt-precision = 'fp17'"),
     "a model that is not there": (["--trt-model=none"], None, "--trt-model"),
     "a spec that is not there": (["--trt-spec=nowhere"], None, "--trt-spec = 'nowhere'"),
@@ -206,6 +207,17 @@ def test_an_interrupted_run_is_written(project):
     found = results_json.read(only_run(project))
     assert not found.complete
     assert len(found.records) > 0
+
+
+def test_a_full_disk_costs_the_report_and_says_so(project, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("harness.run.write_run", full)
+    result = run(project, "--junitxml=mine.xml")
+    result.assert_outcomes(passed=2)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["net * fp16 *pass*", "the report could not be written: *No space left*"])
 
 
 def test_runs_of_other_tests_write_nothing(project):

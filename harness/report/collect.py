@@ -6,6 +6,7 @@ Each finished test is appended to a journal at once, so that a killed run keeps 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -92,9 +93,11 @@ class Collector:
         )
 
     def _append(self, line: Mapping[str, Any]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / JOURNAL).open("a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(dumps(line) + "\n")
+        """Keep a line; a full disk costs the journal, not the run, whose end tells of it."""
+        with suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with (self.folder / JOURNAL).open("a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(dumps(line) + "\n")
 
 
 def now() -> str:
