@@ -46,7 +46,7 @@ class Finding:
 
 
 def examine(engines: Iterable[Path] = ()) -> list[Finding]:
-    """Everything worth knowing here; and of each engine (plan file or folder) whether it fits this machine."""
+    """Everything worth knowing here; of each engine (plan file or folder) whether it fits."""
     installed = installed_versions(PACKAGES + tuple(name for pair in PAIRS for name in pair))
     found = [Finding("ok", "python", f"{platform.python_version()} on {platform.platform()}")]
     found += [Finding("ok", name, installed[name]) for name in PACKAGES if name in installed]

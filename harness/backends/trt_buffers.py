@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.backends.device import Device
+from harness.backends.device_run import Slot
 from harness.backends.trt_types import from_bytes, nbytes_of
 from harness.errors import RunError
 from harness.spec import Shape
@@ -66,6 +67,13 @@ class Buffers:
                 self._device.download(staging, self._places[port.name][0], stream)
         self._device.synchronize(stream)
         return {name: from_bytes(port.dtype, held, shapes[name]) for name, (port, held) in data.items()}
+
+    def slot(self, port: Port, shape: Shape) -> Slot:
+        """Where a tensor of that shape is now, and what its pinned memory says."""
+        nbytes = nbytes_of(port.dtype, shape)
+        staging = self.staging(port.name, nbytes)
+        pointer = None if port.on_host else self.space(port.name, nbytes)
+        return Slot(pointer, staging, lambda: from_bytes(port.dtype, staging, shape))
 
     def staging(self, name: str, nbytes: int) -> Bytes:
         """Pinned host memory of `nbytes` bytes for tensor `name`; the same until more is asked for."""
