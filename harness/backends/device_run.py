@@ -51,6 +51,11 @@ class Slot:
     staging: Bytes
     values: Callable[[], NDArray[Any]]
 
+    @property
+    def address(self) -> int:
+        """Where the engine finds the tensor."""
+        return int(self.staging.ctypes.data) if self.pointer is None else self.pointer
+
 
 @dataclass(frozen=True)
 class DeviceRun:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from harness.backends import trt_debug, trt_errors, trt_types, trt_unfused
 from harness.backends.base import Tensors
 from harness.backends.device import Device
+from harness.backends.device_run import DeviceRun, EventTimer
 from harness.backends.tensorrt_inspect import EngineFacts, inspect_engine
 from harness.backends.trt_bindings import Bindings
 from harness.backends.trt_buffers import Allocator, Buffers
@@ -40,6 +41,8 @@ class TensorRTEngine:
     shown: tuple[str, ...] = ()
     unfused: bool = False
     _contexts: dict[int, trt.IExecutionContext] = field(default_factory=dict)
+    _resident_contexts: dict[int, trt.IExecutionContext] = field(default_factory=dict)
+    _sets: list[Buffers] = field(default_factory=list)
     _listeners: dict[int, Listener] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -71,14 +74,70 @@ class TensorRTEngine:
         arrays = self._checked(feeds, profile)
         context = self._context(profile)
         for port in self.ports_in:
-            self._bind_input(context, port, arrays[port.name])
+            self._bind_input(context, port, arrays[port.name], self._buffers)
         self._require_shapes(context)
-        allocators = {port.name: self._bind_output(context, port) for port in self.ports_out}
+        allocators = {port.name: self._bind_output(context, port, self._buffers) for port in self.ports_out}
         if not context.execute_async_v3(self.stream):
             raise self._own_error(profile, allocators) or RunError(self._failure())
         shapes = {name: self._final_shape(context, name, given) for name, given in allocators.items()}
         outputs = self._buffers.fetch(self.ports_out, shapes, self.stream)
         return outputs | self._debug_tensors(profile)
+
+    def residents(self, feeds: Sequence[Tensors], profile: int = 0) -> list[DeviceRun]:
+        """A run for each of `feeds`, all of the same shapes, inputs uploaded already.
+
+        Runs of an earlier call must not be used again.  Raises RunError.
+        """
+        arrays = [self._checked(feed, profile) for feed in feeds]
+        if any(
+            {n: a.shape for n, a in x.items()} != {n: a.shape for n, a in arrays[0].items()} for x in arrays
+        ):
+            raise RunError("device runs: the shapes of the feeds differ")
+        if profile not in self._resident_contexts:
+            self._resident_contexts[profile] = self._new_context(profile)
+        self._sets += [Buffers(self.device) for _ in range(len(feeds) - len(self._sets))]
+        return [
+            self._resident(self._resident_contexts[profile], given, buffers)
+            for given, buffers in zip(arrays, self._sets, strict=False)
+        ]
+
+    def timer(self) -> EventTimer:
+        """A timer of what runs on this engine's stream."""
+        return EventTimer(self.device, self.stream)
+
+    def _resident(
+        self, context: trt.IExecutionContext, arrays: Mapping[str, trt_types.Array], buffers: Buffers
+    ) -> DeviceRun:
+        """Bind and run once, which tells the shapes of all outputs."""
+        for port in self.ports_in:
+            self._bind_input(context, port, arrays[port.name], buffers)
+        self._require_shapes(context)
+        allocators = {port.name: self._bind_output(context, port, buffers) for port in self.ports_out}
+        self._execute(context, allocators)
+        self.device.synchronize(self.stream)
+        shapes = {name: self._final_shape(context, name, given) for name, given in allocators.items()}
+        inputs = {p.name: buffers.slot(p, arrays[p.name].shape) for p in self.ports_in}
+        outputs = {p.name: buffers.slot(p, shapes[p.name]) for p in self.ports_out}
+        places = {
+            name: slot.address for name, slot in {**inputs, **outputs}.items() if not allocators.get(name)
+        }
+
+        def enqueue() -> None:
+            for name, place in places.items():
+                self._bind(context, name, place)
+            for name, allocator in allocators.items():
+                if allocator is not None:
+                    context.set_output_allocator(name, allocator)
+            self._execute(context, allocators)
+
+        return DeviceRun(self.device, self.stream, enqueue, inputs, outputs)
+
+    def _execute(self, context: trt.IExecutionContext, allocators: Mapping[str, Allocator | None]) -> None:
+        if not context.execute_async_v3(self.stream):
+            failed = (
+                item.error for item in allocators.values() if item is not None and item.error is not None
+            )
+            raise next(failed, None) or RunError(self._failure())
 
     def listening(self, tensors: Sequence[str], instrumentation: str) -> TensorRTEngine:
         """The same engine with the debug tensors named `tensors` among its outputs.
@@ -121,12 +180,7 @@ class TensorRTEngine:
         """The context of a profile, made when it is first needed."""
         if profile in self._contexts:
             return self._contexts[profile]
-        context = self.engine.create_execution_context()
-        if context is None:
-            raise RunError(f"no execution context: {self._failure()}")
-        if not context.set_optimization_profile_async(profile, self.stream):
-            raise RunError(f"profile {profile} cannot be selected: {self._failure()}")
-        self.device.synchronize(self.stream)
+        context = self._new_context(profile)
         if self.shown:
             self._listeners[profile] = trt_debug.attach(self.bindings.api, context, self.device)
         if self.unfused:
@@ -134,14 +188,22 @@ class TensorRTEngine:
         self._contexts[profile] = context
         return context
 
-    def _bind_input(self, context: trt.IExecutionContext, port: Port, values: trt_types.Array) -> None:
+    def _new_context(self, profile: int) -> trt.IExecutionContext:
+        context = self.engine.create_execution_context()
+        if context is None:
+            raise RunError(f"no execution context: {self._failure()}")
+        if not context.set_optimization_profile_async(profile, self.stream):
+            raise RunError(f"profile {profile} cannot be selected: {self._failure()}")
+        self.device.synchronize(self.stream)
+        return context
+
+    def _bind_input(
+        self, context: trt.IExecutionContext, port: Port, values: trt_types.Array, buffers: Buffers
+    ) -> None:
         if not port.on_host and not context.set_input_shape(port.name, tuple(values.shape)):
             raise RunError(f"input {port.name!r}: shape {list(values.shape)} refused: {self._failure()}")
         data = trt_types.to_bytes(port.dtype, values)
-        if port.on_host:
-            place = self._buffers.host(port.name, data)
-        else:
-            place = self._buffers.send(port.name, data, self.stream)
+        place = buffers.host(port.name, data) if port.on_host else buffers.send(port.name, data, self.stream)
         self._bind(context, port.name, place)
 
     def _require_shapes(self, context: trt.IExecutionContext) -> None:
@@ -149,15 +211,15 @@ class TensorRTEngine:
         if missing:
             raise RunError(f"shapes of {list(missing)} cannot be inferred: {self._failure()}")
 
-    def _bind_output(self, context: trt.IExecutionContext, port: Port) -> Allocator | None:
+    def _bind_output(self, context: trt.IExecutionContext, port: Port, buffers: Buffers) -> Allocator | None:
         """Bind memory for an output; an allocator where its shape depends on data."""
         shape = tuple(context.get_tensor_shape(port.name))
         if port.on_host or all(size >= 0 for size in shape):
             nbytes = trt_types.nbytes_of(port.dtype, shape)
-            space = self._buffers.host_space if port.on_host else self._buffers.space
+            space = buffers.host_space if port.on_host else buffers.space
             self._bind(context, port.name, space(port.name, nbytes))
             return None
-        allocator = implement(self.bindings.api.IOutputAllocator, Allocator)(self._buffers)
+        allocator = implement(self.bindings.api.IOutputAllocator, Allocator)(buffers)
         if not context.set_output_allocator(port.name, allocator):
             raise RunError(f"output {port.name!r}: TensorRT takes no allocator: {self._failure()}")
         given: Allocator = allocator
@@ -185,6 +247,7 @@ class TensorRTEngine:
     def close(self) -> None:
         """Free contexts, engine, runtime and device memory, in that order; again: nothing."""
         self._contexts.clear()
+        self._resident_contexts.clear()
         self._listeners.clear()
         if self.__dict__.pop("engine", None) is None:
             return
