@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harness.comparison import Comparison, Fault, OutputsComparison
     from harness.metrics import Group, Metrics
+    from harness.triage import Split
 
 
 def fault(comparison: Comparison | None, found: Fault) -> str:
@@ -170,6 +171,19 @@ def _value(value: Any) -> str:
 
 def _share(value: Any) -> str:
     return f"{value:.2g}" if isinstance(value, float) else str(value)
+
+
+def split_words(split: Split) -> str:
+    """Where an error comes from, in one line."""
+    sources = {
+        "quantization": "Q/DQ alone, emulated",
+        "rounding": "what 16 bits add, emulated",
+        "runtime": "the engine against its emulation",
+    }
+    known = {part: value for part in sources if (value := getattr(split, part)) is not None}
+    listed = [f"{part} {value:.1e} ({sources[part]})" for part, value in known.items()]
+    main = f"; most of it is {split.main}" if split.main and len(known) > 1 else ""
+    return f"of the error, mre {split.total:.1e}: {', '.join(listed) or 'parts not measured'}{main}"
 
 
 def to_json(found: Comparison) -> dict[str, Any]:

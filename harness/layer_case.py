@@ -19,7 +19,7 @@ from harness.onnx_graph import values_of
 from harness.precision import PrecisionPlan
 from harness.spec import Shape
 from harness.triage import Triage, verdict_of
-from harness.validate import Question
+from harness.validate import Question, compared_without_tf32
 
 Outputs = Mapping[str, NDArray[Any]]
 HISTOGRAMS = 4
@@ -72,7 +72,8 @@ def answer_layers(
     expected, outputs = question.reference.outputs(feeds), question.engine.run(feeds)
     found = _judge(question, outputs, expected, question.emulation(feeds) if question.emulation else None)
     asked = _question(question, subject, built, feeds, outputs, memory_bytes)
-    triage = verdict_of(found, tf32=question.spec.build.tf32)
+    without = compared_without_tf32(question, found, [feeds], [expected], 0)
+    triage = verdict_of(found, tf32=question.tf32, without_tf32=without)
     layers = compare_layers(asked, progress)
     return LayerAnswer(shapes, found, triage, layers, _histograms(asked, layers))
 

@@ -7,15 +7,15 @@
 | fail    | pass        | precision-limited | search the layers that must stay FP32                        |
 | fail    | fail        | engine-suspect    | not precision: minimise and bundle a reproduction            |
 
-At FP32 there is nothing to search.  With TF32 off a failure is an engine bug, unless ONNX Runtime's own FP32
-runs differ as much (then the model, not the engine, is that inexact).  With TF32 on, the same engine without
-TF32 tells: if that passes, TF32 is the cause.
+At FP32 and TF32 there is nothing to search.  With TF32 off a failure is an engine bug, unless ONNX Runtime's
+own FP32 runs differ as much (then the model, not the engine, is that inexact).  With TF32 on, the same engine
+without TF32 tells: if that passes, TF32 is the cause; if it fails as well, TF32 is not.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 from harness.comparison import Comparison, OutputsComparison
@@ -30,12 +30,13 @@ ENGINE_BUG = (
     "`trt-harness bundle CASE --minimise` reproduces it"
 )
 TF32_CAUSE = (
-    "TF32 is the cause: without it the engine passes, mre {:.1e}; build with tf32 = false or judge as tf32"
+    "TF32 is the cause: without it the engine passes, mre {:.1e}; build with tf32 = false, or judge as tf32"
 )
+TF32_TOO_COARSE = "TF32 is too coarse for this model: the FP32 engine passes, mre {:.1e}; use fp32"
 INEXACT = (
     "ONNX Runtime's own FP32 runs differ as much, mre {:.1e}: the model is that sensitive, not the engine"
 )
-TF32_UNPROVEN = "FP32 was built with TF32 on, which alone costs about 1e-3: build without it to tell"
+TF32_UNPROVEN = "the engine computes in TF32, which alone costs about 1e-3: build without it to tell"
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,10 @@ class Split:
     quantization: float | None = None
     rounding: float | None = None
     runtime: float | None = None
+
+    def to_json(self) -> dict[str, float | str | None]:
+        """Plain data: the parts, and which is the largest."""
+        return {**asdict(self), "main": self.main}
 
     @property
     def main(self) -> str | None:
@@ -78,7 +83,7 @@ def verdict_of(
 ) -> Triage:
     """The verdict on one output or on all outputs of a case.
 
-    `tf32`: the engine was built with TF32 on.  `without_tf32`: the same engine rebuilt without it.
+    `tf32`: the engine computes in TF32.  `without_tf32`: the same engine rebuilt without it.
     """
     warnings = _warnings(found, tf32 and without_tf32 is None)
     if found.quality:
@@ -110,7 +115,7 @@ def split_error(
 def _failure(
     found: Comparison | OutputsComparison, tf32: bool, without: Comparison | OutputsComparison | None
 ) -> tuple[Outcome, str]:
-    if found.precision is Precision.FP32:
+    if found.precision in (Precision.FP32, Precision.TF32):
         return _fp32_failure(found, tf32, without)
     if found.consistency:
         return "precision-limited", SEARCH.format(found.precision)
@@ -121,7 +126,8 @@ def _fp32_failure(
     found: Comparison | OutputsComparison, tf32: bool, without: Comparison | OutputsComparison | None
 ) -> tuple[Outcome, str]:
     if tf32 and without is not None and without.quality:
-        return "precision-limited", TF32_CAUSE.format(without.mre)
+        cause = TF32_CAUSE if found.precision is Precision.FP32 else TF32_TOO_COARSE
+        return "precision-limited", cause.format(without.mre)
     floor = _floor(found)
     if found.consistency and floor is not None and floor > found.tolerance.limit:
         return "precision-limited", INEXACT.format(floor)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,10 +15,11 @@ from harness.cases import Case as ShapeCase
 from harness.cases import cases_of
 from harness.compare import compare_outputs
 from harness.comparison import OutputsComparison
+from harness.explain import split_words
 from harness.inputs import Feeds
 from harness.precision import Precision, Tolerance
 from harness.spec import ModelSpec, Shape
-from harness.triage import Triage, split_error, verdict_of
+from harness.triage import Split, Triage, split_error, verdict_of
 
 if TYPE_CHECKING:
     from harness.reference import Floor, Reference
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
 SAMPLES_PER_SHAPE = 8
 """Samples that every shape is judged on at least, if the data has so many; one feed may hold more."""
 
-Run = Callable[[Tensors], Mapping[str, NDArray[Any]]]
+Outputs = Mapping[str, NDArray[Any]]
+Run = Callable[[Tensors], Outputs]
+EngineRun = Callable[[Tensors, int], Outputs]
+"""Outputs for one set of feeds and the index of a profile."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,9 @@ class Question:
     """What is asked of every shape.
 
     `emulation` gives the outputs of the same lowered model as ONNX Runtime's CPU provider emulates it; it is
-    None where the engine under test is that emulation.
+    None where the engine under test is that emulation.  Two more runs attribute the error of an engine that
+    fails: `without_tf32` is the FP32 engine built without TF32, `quantized_only` under `int8+fp16` the
+    emulation of INT8 alone.
     """
 
     spec: ModelSpec
@@ -44,11 +50,22 @@ class Question:
     engine: Engine
     reference: Reference
     emulation: Run | None = None
+    without_tf32: EngineRun | None = None
+    quantized_only: Run | None = None
+
+    @property
+    def tf32(self) -> bool:
+        """Whether the engine computes in TF32."""
+        return self.precision is Precision.TF32 or (self.precision is Precision.FP32 and self.spec.build.tf32)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What was found at one shape on `samples` samples; `floor` is the reference's own error by output."""
+    """What was found at one shape on `samples` samples.
+
+    `floor` is the reference's own error by output; `without_tf32` the `mre` of the same engine without TF32,
+    where that was asked.
+    """
 
     profile: str
     label: str
@@ -57,6 +74,7 @@ class Answer:
     found: OutputsComparison
     triage: Triage
     floor: Mapping[str, Floor]
+    without_tf32: float | None = None
 
     @property
     def place(self) -> str:
@@ -74,7 +92,8 @@ class Answer:
             "expected": self.found.tolerance.expected,
             "floor": {name: asdict(floor) for name, floor in self.floor.items()},
             "advice": self.triage.advice,
-            "split": vars(self.triage.split) if self.triage.split else None,
+            "split": self.triage.split.to_json() if self.triage.split else None,
+            "without_tf32": self.without_tf32,
             "comparison": self.found.to_json(),
         }
 
@@ -103,6 +122,8 @@ def explain(label: str, answers: Sequence[Answer], reproduce: str) -> str:
     first = failed[0]
     own = max((floor.mre for floor in first.floor.values()), default=0.0)
     context = [f"the reference's own error: mre {own:.1e}"]
+    if first.triage.split is not None:
+        context.append(split_words(first.triage.split))
     context += [f"{answer.place}: {answer.found.problems[0]}" for answer in failed[1:]]
     verdicts = ", ".join(dict.fromkeys(answer.triage.verdict for answer in failed))
     return "\n".join(
@@ -118,35 +139,64 @@ def _answer(
 ) -> Answer:
     expected = [question.reference.outputs(feed) for feed in feeds]
     actual = [question.engine.run(feed, profile) for feed in feeds]
-    emulated = _emulated(question, feeds, expected)
-    found = _compared(question, actual, expected, emulated)
-    split = split_error(question.precision, found.mre, emulated.mre if emulated else found.mre)
+    emulated = [question.emulation(feed) for feed in feeds] if question.emulation else None
+    found = _compared(
+        question, actual, expected, _compared(question, emulated, expected) if emulated else None
+    )
+    split = _split(question, found, actual, emulated, feeds, expected)
+    found = found if emulated else found.explained_by_itself()
+    without = compared_without_tf32(question, found, feeds, expected, profile)
+    return Answer(
+        question.spec.profiles[profile].name,
+        case.label,
+        case.shapes,
+        samples,
+        found,
+        verdict_of(found, tf32=question.tf32, without_tf32=without, split=split),
+        question.reference.floor(feeds[0]),
+        without.mre if without else None,
+    )
+
+
+def _split(
+    question: Question,
+    found: OutputsComparison,
+    actual: Sequence[Outputs],
+    emulated: Sequence[Outputs] | None,
+    feeds: Sequence[Tensors],
+    expected: Sequence[Outputs],
+) -> Split:
+    """The parts of the error; an engine that is the emulation adds nothing to it."""
     if emulated is None:
-        found = _explained_by_itself(found)
-    name = question.spec.profiles[profile].name
-    tf32 = question.spec.build.tf32
-    triage = verdict_of(found, tf32=tf32, split=split)
-    return Answer(name, case.label, case.shapes, samples, found, triage, question.reference.floor(feeds[0]))
+        reduced = question.precision.half or question.precision.quantized
+        explained, runtime = (found.mre, 0.0) if reduced else (None, found.mre)
+    else:
+        explained = _compared(question, emulated, expected).mre
+        runtime = _compared(question, actual, emulated).mre
+    quantized = None
+    if question.quantized_only is not None and not found.quality:
+        quantized = _compared(question, [question.quantized_only(feed) for feed in feeds], expected).mre
+    return split_error(question.precision, found.mre, explained, runtime, quantized)
 
 
-def _emulated(
-    question: Question, feeds: Sequence[Tensors], expected: Sequence[Mapping[str, NDArray[Any]]]
+def compared_without_tf32(
+    question: Question,
+    found: OutputsComparison,
+    feeds: Sequence[Tensors],
+    expected: Sequence[Outputs],
+    profile: int,
 ) -> OutputsComparison | None:
-    if question.emulation is None:
+    """What the engine built without TF32 shows, if that can tell why `found` fails."""
+    if found.quality or not question.tf32 or question.without_tf32 is None:
         return None
-    return _compared(question, [question.emulation(feed) for feed in feeds], expected, None)
-
-
-def _explained_by_itself(found: OutputsComparison) -> OutputsComparison:
-    comparisons = tuple(replace(one, emulation=one) for one in found.comparisons)
-    return replace(found, comparisons=comparisons)
+    return _compared(question, [question.without_tf32(feed, profile) for feed in feeds], expected)
 
 
 def _compared(
     question: Question,
-    actual: Sequence[Mapping[str, NDArray[Any]]],
-    expected: Sequence[Mapping[str, NDArray[Any]]],
-    emulated: OutputsComparison | None,
+    actual: Sequence[Outputs],
+    expected: Sequence[Outputs],
+    emulated: OutputsComparison | None = None,
 ) -> OutputsComparison:
     return compare_outputs(
         stacked(actual),
@@ -158,9 +208,7 @@ def _compared(
     )
 
 
-def stacked(
-    outputs: Sequence[Mapping[str, NDArray[Any]]],
-) -> Mapping[str, NDArray[Any]] | Sequence[Mapping[str, NDArray[Any]]]:
+def stacked(outputs: Sequence[Outputs]) -> Outputs | Sequence[Outputs]:
     """Outputs of several feeds as one, with a new first axis; as they are where names or shapes differ."""
     first = outputs[0]
     if len(outputs) == 1:

@@ -74,7 +74,16 @@ def test_tf32_is_not_blamed_when_the_error_stays() -> None:
     assert found.verdict == "engine-suspect"
     assert "engine bug" in found.advice
     unproven = verdict_of(wrong, tf32=True)
-    assert "TF32 on" in unproven.advice
+    assert "build without it to tell" in unproven.advice
+
+
+def test_a_tf32_engine_is_told_from_a_broken_one_by_its_fp32_engine() -> None:
+    wrong, right = judge(1.01, Precision.TF32), judge(1 + 5e-7, Precision.TF32)
+    limited = verdict_of(wrong, tf32=True, without_tf32=right)
+    assert (limited.verdict, "use fp32" in limited.advice) == ("precision-limited", True)
+    broken = verdict_of(wrong, tf32=True, without_tf32=wrong)
+    assert (broken.verdict, "engine bug" in broken.advice) == ("engine-suspect", True)
+    assert "search" not in limited.advice + broken.advice
 
 
 def test_a_model_that_fp32_itself_cannot_hold_is_not_the_engines_fault() -> None:

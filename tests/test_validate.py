@@ -28,10 +28,11 @@ class Reference:
         return {"y": Floor(1e-7, None, "not measured")}
 
 
-def question(tmp_path, run, precision=Precision.FP16, emulation=None):
-    spec = read_spec(write_case(tmp_path / "net"))
+def question(tmp_path, run, precision=Precision.FP16, emulation=None, extra="", **more):
+    spec = read_spec(write_case(tmp_path / "net", extra=extra))
     engine = SimpleNamespace(run=lambda feed, _: run(feed))
-    return Question(spec, precision, spec.tolerance(precision), Feeds(spec), engine, Reference(), emulation)
+    tolerance, feeds = spec.tolerance(precision), Feeds(spec)
+    return Question(spec, precision, tolerance, feeds, engine, Reference(), emulation, **more)
 
 
 def halved(feed):
@@ -109,6 +110,76 @@ def test_outputs_of_several_feeds_become_one_with_a_row_each():
 def test_the_record_has_what_the_schema_says(tmp_path):
     data = next(answers(question(tmp_path, halved))).data()
     assert set(data) == {
-        "shape", "samples", "mre", "limit", "expected", "floor", "advice", "split", "comparison",
+        "shape", "samples", "mre", "limit", "expected", "floor", "advice", "split", "without_tf32",
+        "comparison",
     }  # fmt: skip
     assert data["floor"] == {"y": {"optimised": 1e-7, "float64": None, "reason": "not measured"}}
+
+
+def scaled(factor):
+    return lambda feed, *_: {"y": (exact(feed)["y"] * factor).astype(np.float32)}
+
+
+def split_of(asked):
+    return next(answers(asked)).triage.split
+
+
+def test_the_emulations_error_and_the_engines_own_are_told_apart(tmp_path):
+    rounding = split_of(question(tmp_path / "a", scaled(1.1), emulation=scaled(1.09)))
+    assert rounding.rounding == pytest.approx(0.09, rel=1e-3)
+    assert rounding.runtime == pytest.approx(0.01 / 1.09, rel=1e-3)
+    assert rounding.main == "rounding"
+    assert split_of(question(tmp_path / "b", scaled(1.1), emulation=scaled(1.001))).main == "runtime"
+
+
+def test_where_the_engine_is_the_emulation_the_runtime_adds_nothing(tmp_path):
+    found = split_of(question(tmp_path, scaled(1.1)))
+    assert (found.runtime, found.main) == (0.0, "rounding")
+
+
+def test_at_fp32_all_error_is_the_runtimes(tmp_path):
+    found = split_of(question(tmp_path, scaled(1.1), Precision.FP32))
+    assert (found.rounding, found.quantization, found.main) == (None, None, "runtime")
+
+
+@pytest.mark.parametrize(("engine", "runs"), [(1.3, True), (1.01, False)])
+def test_quantization_is_told_from_rounding_where_the_engine_fails(tmp_path, engine, runs):
+    asked = question(
+        tmp_path, scaled(engine), Precision.INT8_FP16, scaled(engine), quantized_only=scaled(1.25)
+    )
+    found = split_of(asked)
+    assert found.quantization == pytest.approx(0.25 if runs else engine - 1, rel=1e-3)
+    assert found.rounding == (pytest.approx(engine - 1.25, rel=1e-2) if runs else None)
+
+
+def test_a_failure_shows_the_split(tmp_path):
+    found = list(answers(question(tmp_path, scaled(1.1), emulation=scaled(1.09))))
+    assert (
+        "of the error, mre 1.0e-01: rounding 9.0e-02 (what 16 bits add, emulated), runtime 9.2e-03 "
+        "(the engine against its emulation); most of it is rounding"
+    ) in explain("net[fp16]", found, "pytest x")
+
+
+TF32 = "[build]\ntf32 = true\n"
+
+
+@pytest.mark.parametrize(
+    ("without", "verdict", "advice"),
+    [(1.0, "precision-limited", "TF32 is the cause"), (1.001, "engine-suspect", "engine bug")],
+)
+def test_fp32_with_tf32_is_judged_by_the_engine_without_it(tmp_path, without, verdict, advice):
+    asked = question(tmp_path, scaled(1.001), Precision.FP32, exact, extra=TF32, without_tf32=scaled(without))
+    found = next(answers(asked))
+    assert (found.triage.verdict, found.without_tf32) == (verdict, pytest.approx(without - 1, abs=1e-6))
+    assert advice in found.triage.advice
+
+
+def test_the_engine_without_tf32_is_not_built_where_nothing_fails(tmp_path):
+    def never(*_):
+        pytest.fail("was run")
+
+    found = next(
+        answers(question(tmp_path / "a", scaled(1), Precision.FP32, exact, extra=TF32, without_tf32=never))
+    )
+    assert (found.triage.verdict, found.without_tf32) == ("pass", None)
+    next(answers(question(tmp_path / "b", scaled(1.001), Precision.FP32, exact, without_tf32=never)))
