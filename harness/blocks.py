@@ -136,6 +136,11 @@ class Walk:
         stretch: Array = self._flat[start:stop]
         return stretch
 
+    def pick(self, positions: NDArray[np.intp]) -> Array:
+        """A copy of the elements at `positions`."""
+        picked: Array = self._flat[positions]
+        return picked
+
 
 def to_double(values: Array, target: Floats) -> None:
     """Write `values`, of any real dtype, into `target`.
@@ -188,9 +193,20 @@ class Pair:
         np.subtract(self.actual, self.expected, out=self.difference)
         self._loaded = block
 
-    def magnitude(self, values: Floats) -> float:
-        """The sum of |values|; `spare` is used."""
-        return total(np.abs(values, out=self.spare))
+    def magnitude(self, values: Floats) -> Floats:
+        """|values|, in `spare`."""
+        return np.abs(values, out=self.spare)
+
+    def sample(self, count: int) -> tuple[NDArray[np.intp], Floats, Floats]:
+        """About `count` evenly spaced elements, those that are finite: positions, |d| and |r|.
+
+        The spacing is odd, so that it does not fall into step with sizes that are powers of two.
+        """
+        size = math.prod(self.layout.view)
+        at = np.arange(0, size, max(1, size // count) | 1, dtype=np.intp)
+        actual, expected = (walk.pick(at).astype(np.float64) for walk in self._walks)
+        finite = np.isfinite(actual) & np.isfinite(expected)
+        return at[finite], np.abs(actual - expected)[finite], np.abs(expected)[finite]
 
     def drop_non_finite(self) -> int:
         """Set to zero what is NaN or infinite on either side of the block; returns how many there were."""

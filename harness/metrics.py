@@ -53,6 +53,7 @@ class NonFinite:
 class Metrics:
     """The metrics of the module's docstring; `size` counts elements, `finite` those compared by value.
 
+    A brief measurement estimates p99, p99.9, `violations` and `worst`, see `measure_error`.
     `elementwise_mean` is the mean of |d|/|r|, which diverges near zero: never judged by, NaN if left out.
     """
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.blocks import to_double
 from harness.largest import Largest
 from harness.measure_error import measure_error
 from tests.helpers_compare import features
@@ -156,3 +157,56 @@ def test_largest_gives_exact_quantiles(total: int, seed: int, order: str) -> Non
         largest.add(part[part > largest.threshold])
     for q in (0.99, 0.999, 1.0):
         assert largest.quantile(q) == quantile(values, q)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_brief_measurement_agrees_on_what_it_does_not_estimate(shape: tuple[int, ...]) -> None:
+    o, r = pair(shape)
+    whole, brief = measure_error(o, r, rtol=1e-2), measure_error(o, r, rtol=1e-2, brief=True)
+    for name in ("size", "finite", "mre", "rel_l2", "atol", "worst_row", "local_row"):
+        assert getattr(brief, name) == getattr(whole, name)
+    assert brief.max <= whole.max
+    assert brief.worst_channel is None
+
+
+def test_a_brief_measurement_of_a_small_tensor_is_exact() -> None:
+    o, r = pair((40, 300))
+    whole, brief = measure_error(o, r, rtol=1e-2), measure_error(o, r, rtol=1e-2, brief=True)
+    assert (brief.p99, brief.p999, brief.worst) == (whole.p99, whole.p999, whole.worst)
+    assert brief.violations == pytest.approx(whole.violations)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 199_999), st.integers(0, 2**32 - 1))
+def test_a_brief_measurement_misses_no_gross_error(position: int, seed: int) -> None:
+    r = features((20, 10_000), seed)
+    o = r * np.float32(1.0001)
+    o.reshape(-1)[position] += 5.0
+    found = measure_error(o, r, rtol=1e-2, brief=True)
+    assert found.worst is not None
+    assert found.worst.index == np.unravel_index(position, r.shape)
+
+
+def test_a_brief_measurement_estimates_quantiles_well() -> None:
+    o, r = pair((64, 64, 256))
+    whole, brief = measure_error(o, r, rtol=1e-2), measure_error(o, r, rtol=1e-2, brief=True)
+    assert brief.p99 == pytest.approx(whole.p99, rel=0.1)
+    assert brief.violations == pytest.approx(whole.violations, abs=0.02)
+
+
+def test_a_brief_measurement_leaves_shared_infinities_out() -> None:
+    o, r = pair((50, 400))
+    o[3], r[3] = np.inf, np.inf
+    whole, brief = measure_error(o, r, rtol=1e-2), measure_error(o, r, rtol=1e-2, brief=True)
+    assert (brief.mre, brief.finite, brief.worst) == (whole.mre, whole.finite, whole.worst)
+
+
+@pytest.mark.parametrize("values", ["any", "zeros", "subnormal", "infinite"])
+def test_float16_is_converted_exactly(values: str) -> None:
+    bits = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    chosen = {"zeros": bits[:1], "subnormal": bits[:1024], "infinite": bits}
+    halves = chosen.get(values, bits[np.isfinite(bits)])
+    target = np.empty(halves.size)
+    to_double(halves, target)
+    assert np.array_equal(target, halves.astype(np.float64), equal_nan=True)
+    assert np.array_equal(np.signbit(target), np.signbit(halves))
