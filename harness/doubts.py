@@ -14,6 +14,7 @@ TAIL = 2.0
 DRIFT = 0.05
 CLOCK_CHANGE = 0.05
 OTHERS = 0.10
+UNTHROTTLED = frozenset({"", "none"})
 
 
 def sample_doubts(
@@ -27,9 +28,33 @@ def sample_doubts(
     return tuple(found + _count_doubts(len(samples)) + _spread_doubts(samples) + _drift_doubts(rounds))
 
 
-def conditions_doubts(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
-    """Doubts from the machine's state `before` and `after` (keys: `machine.Probe`)."""
-    return tuple(_clock_doubts(before, after) + _throttle_doubts(before, after) + _load_doubts(before, after))
+def conditions_doubts(
+    before: Mapping[str, Any], after: Mapping[str, Any], seen: Mapping[str, Any] | None = None
+) -> tuple[str, ...]:
+    """Doubts from the machine's state `before` and `after` (keys: `machine.Probe`), and `during` between."""
+    seen = seen or {}
+    return tuple(
+        _clock_doubts(before, after)
+        + _throttle_doubts(before, after, seen)
+        + _load_doubts(before, after)
+        + _varied_doubts(seen)
+    )
+
+
+def during(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a device did over several readings: `[least, most]` of each number, every throttle reason.
+
+    Keys are those that a device adds, `gpu_...`.
+    """
+    keys = dict.fromkeys(key for state in states for key in state if key.startswith("gpu_"))
+    found: dict[str, Any] = {}
+    for key in keys:
+        values = [state[key] for state in states if key in state]
+        if key.endswith("throttle_reasons"):
+            found[key] = ", ".join(dict.fromkeys(v for v in values if v not in UNTHROTTLED)) or "none"
+        else:
+            found[key] = [min(values), max(values)]
+    return found
 
 
 def _count_doubts(count: int) -> list[str]:
@@ -66,16 +91,25 @@ def _clock_doubts(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[s
     ]
 
 
-def _throttle_doubts(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+def _varied_doubts(seen: Mapping[str, Any]) -> list[str]:
+    """Of the device's compute clock alone: its memory clock and power follow the load."""
+    least, most = seen.get("gpu_clock_mhz", (0, 0))
+    if most - least <= CLOCK_CHANGE * most:
+        return []
+    return [f"gpu_clock_mhz varied from {least:g} to {most:g} while measuring"]
+
+
+def _throttle_doubts(
+    before: Mapping[str, Any], after: Mapping[str, Any], seen: Mapping[str, Any]
+) -> list[str]:
     counts = [
         f"throttled while measuring ({key} rose by {after[key] - before[key]:g})"
         for key in before
         if key.endswith("throttle_count") and after.get(key, 0) > before[key]
     ]
-    named = {
-        str(state[key]) for state in (before, after) for key in state if key.endswith("throttle_reasons")
-    }
-    return counts + [f"throttled: {reason}" for reason in sorted(named - {"", "none"})]
+    states = (before, seen, after)
+    named = {str(state[key]) for state in states for key in state if key.endswith("throttle_reasons")}
+    return counts + [f"throttled: {reason}" for reason in sorted(named - UNTHROTTLED)]
 
 
 def _load_doubts(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

@@ -86,9 +86,9 @@ class Latency:
     @property
     def doubts(self) -> tuple[str, ...]:
         """Why the figures may mislead, a sentence each."""
-        before, after = (self.conditions.get(when, {}) for when in ("before", "after"))
+        before, after, seen = (self.conditions.get(when, {}) for when in ("before", "after", "during"))
         own = sample_doubts(self.rounds_s, settled=self.settled, lost=self.lost)
-        return own + conditions_doubts(before, after)
+        return own + conditions_doubts(before, after, seen)
 
     def to_json(self) -> dict[str, Any]:
         """Raw samples and derived figures as plain JSON data; `from_json` reads the raw ones."""

@@ -18,12 +18,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from harness.doubts import during
 from harness.errors import RunError, UsageError
 from harness.latency import Latency
 from harness.machine import MachineProbe, Probe
 
 Call = Callable[[Any], Any]
 Clock = Callable[[], int]
+Seen = tuple[dict[str, int], list[Mapping[str, Any]]]
 
 MIN_ROUNDS = 5
 WINDOW = 5
@@ -84,18 +86,20 @@ def measure(
     clock: Clock = time.perf_counter_ns,
     probe: Probe | None = None,
     device_timer: DeviceTimer | None = None,
+    enqueue: Call | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Latency:
     """Time `call(feed)` with `feeds` in turn, so that caches hold no more than they would in use.
 
     `clock` counts nanoseconds.  `batch` is the number of samples in one feed (for the throughput).
-    `settings` is recorded as it is: thread counts, copies, CUDA graph.
+    `settings` is recorded as it is: thread counts, copies, CUDA graph.  `enqueue` is `call` without the
+    wait for its end, which is what lies between the events of `device_timer`; by default `call` itself.
 
     Raises: UsageError without feeds; RunError when the clock never ran forward.
     """
     found = interleave(
         {"": call}, feeds, sampling,
-        batch=batch, clock=clock, probe=probe, device_timer=device_timer, settings=settings,
+        batch=batch, clock=clock, probe=probe, device_timer=device_timer, enqueue=enqueue, settings=settings,
     )  # fmt: skip
     return found[""]
 
@@ -109,6 +113,7 @@ def interleave(
     clock: Clock = time.perf_counter_ns,
     probe: Probe | None = None,
     device_timer: DeviceTimer | None = None,
+    enqueue: Call | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> dict[str, Latency]:
     """Measure several calls round by round in turn, so that a drifting machine touches all alike.
@@ -119,32 +124,37 @@ def interleave(
     if not feeds:
         raise UsageError("latency: no feeds to run: at least one sample is needed")
     probe = probe or MachineProbe()
-    meters = {name: _Meter(call, itertools.cycle(feeds), clock, device_timer) for name, call in calls.items()}
+    meters = {
+        name: _Meter(call, enqueue or call, itertools.cycle(feeds), clock, device_timer)
+        for name, call in calls.items()
+    }
     with _collector_paused():
         for meter in meters.values():
             meter.warm_up(sampling)
         before = probe.read()
-        memory = _rounds(list(meters.values()), sampling, probe)
+        memory, seen = _rounds(list(meters.values()), sampling, probe)
     facts = {
         "batch": batch,
         "memory_bytes": memory,
         "settings": {"gc": "off", **(settings or {})},
-        "conditions": {"before": before, "after": probe.read()},
+        "conditions": {"before": before, "during": during(seen), "after": probe.read()},
     }
     return {name: meter.latency(facts) for name, meter in meters.items()}
 
 
-def _rounds(meters: Sequence[_Meter], sampling: Sampling, probe: Probe) -> dict[str, int]:
-    """Take all rounds of all meters in turn; the largest memory seen between them."""
+def _rounds(meters: Sequence[_Meter], sampling: Sampling, probe: Probe) -> Seen:
+    """Take all rounds of all meters in turn; the largest memory and every state seen right after each."""
     number, per_round = sampling.fitted(max(meter.typical_s for meter in meters))
     memory: dict[str, int] = {}
+    states: list[Mapping[str, Any]] = []
     for turn in range(number):
         for meter in meters if turn % 2 == 0 else reversed(meters):
             meter.take(per_round, resume=RESUME if len(meters) > 1 else 0)
+        states.append(probe.read())
         memory = {key: max(value, memory.get(key, 0)) for key, value in probe.memory().items()}
         gc.collect(0)
         time.sleep(sampling.pause_s)
-    return memory
+    return memory, states
 
 
 @dataclass
@@ -152,6 +162,7 @@ class _Meter:
     """One call being measured; times in nanoseconds, device times in seconds."""
 
     call: Call
+    enqueue: Call
     turns: Iterator[Any]
     clock: Clock
     device_timer: DeviceTimer | None
@@ -175,7 +186,7 @@ class _Meter:
         self._timed(resume)
         self.rounds.append(self._timed(count))
         if self.device_timer is not None:
-            self.device += _device_timed(self.call, itertools.islice(self.turns, count), self.device_timer)
+            self.device += _device_timed(self.enqueue, itertools.islice(self.turns, count), self.device_timer)
 
     @property
     def typical_s(self) -> float:
