@@ -14,6 +14,7 @@ from typing import Any
 from harness.backends.base import Audit, Backend, BackendInfo, BuildRequest, Engine, Face
 from harness.cache import JSON, Cache, Entry
 from harness.lowering.model import LoweredModel, Ranges
+from harness.native import Native
 from harness.precision import Precision, PrecisionPlan
 from harness.spec import BuildSpec, Profile
 
@@ -26,6 +27,7 @@ class EngineSource:
 
     `model_sha256`: the ONNX model as read; `code_sha256`: the code that lowers it; `ranges`: calibrated
     ranges where the plan is quantized.  `lower` makes the lowered model, and is called only for a build.
+    `native`: what goes to the builder past the graph.
     """
 
     name: str
@@ -36,6 +38,7 @@ class EngineSource:
     profiles: tuple[Profile, ...]
     options: BuildSpec
     lower: Callable[[], LoweredModel]
+    native: Native = field(default_factory=Native)
 
     @property
     def label(self) -> str:
@@ -114,7 +117,9 @@ def build(source: EngineSource, backend: Backend, cache: Cache) -> BuiltEngine:
 
     def make(folder: Path) -> Mapping[str, JSON]:
         lowered = source.lower()
-        request = BuildRequest(source.name, lowered, source.profiles, source.options)
+        request = BuildRequest(
+            source.name, lowered, source.profiles, source.options, **source.native.request()
+        )
         started = time.perf_counter()
         audit = backend.build(request, folder)
         return _describe(source, info, hashes, lowered, audit, time.perf_counter() - started, folder)
@@ -139,14 +144,22 @@ def _hashes(source: EngineSource) -> dict[str, str | None]:
     options = {
         "build": source.options.model_dump(mode="json"),
         "profiles": [profile.model_dump(mode="json") for profile in source.profiles],
+        **({"files": dict(source.native.files)} if source.native.files else {}),
     }
     return {
         "model": source.model_sha256,
         "code": source.code_sha256,
         "plan": source.plan.digest(),
-        "calibration": None if source.ranges is None else digest_of(dict(source.ranges)),
+        "calibration": _calibration_hash(source),
         "options": digest_of(options),
     }
+
+
+def _calibration_hash(source: EngineSource) -> str | None:
+    """Of our ranges, or of the data that the runtime calibrates on."""
+    if source.ranges is None:
+        return source.native.files.get("calibration")
+    return digest_of(dict(source.ranges))
 
 
 def _versions(info: BackendInfo) -> dict[str, str | None]:

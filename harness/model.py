@@ -17,10 +17,10 @@ from harness.backends.base import Backend
 from harness.cache import Cache
 from harness.calibration import Calibration, Resources, calibrate_cached
 from harness.engine import BuiltEngine, EngineSource, build
-from harness.errors import NotHonouredError
 from harness.inputs import Feeds, calibration_feeds
 from harness.lowering import LoweredModel, Ranges
 from harness.lowering.normalise import normalise
+from harness.native import native_of, weakly_typed
 from harness.options import Options
 from harness.precision import Precision, PrecisionPlan
 from harness.reference import CachedOutputs, Reference, Source
@@ -141,18 +141,19 @@ class Subject:
         )
 
     def source(self, plan: PrecisionPlan) -> EngineSource:
-        """What the engine of `plan` is built from.  Raises NotHonouredError."""
-        if (given := self.spec.model.network or self.spec.model.engine) is not None:
-            raise NotHonouredError(f"{self.spec.name}: {self.backend.name} builds from ONNX, not {given!r}")
+        """What the engine of `plan` is built from.  Raises NotHonouredError, UsageError."""
+        weak = self.spec.build.typing == "weak"
+        native = native_of(self.spec, plan, self.backend.name, allow_code=self.options.allow_code)
         return EngineSource(
             name=self.spec.name,
             model_sha256=self.digest,
             code_sha256=code_digest(),
             plan=plan,
-            ranges=self.ranges(plan),
+            ranges=None if weak else self.ranges(plan),
             profiles=self.spec.profiles,
             options=self.spec.build,
-            lower=lambda: self.lowered(plan),
+            lower=lambda: weakly_typed(self.normalised, plan) if weak else self.lowered(plan),
+            native=native,
         )
 
     def _outputs(
