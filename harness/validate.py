@@ -98,16 +98,31 @@ class Answer:
         }
 
 
+@dataclass(frozen=True)
+class Task:
+    """One shape to judge: the index of its profile, and the feeds, of `samples` samples together."""
+
+    profile: int
+    case: ShapeCase
+    feeds: tuple[Tensors, ...]
+    samples: int
+
+
 def answers(question: Question) -> Iterator[Answer]:
     """The answer for every shape of every profile, each on samples that the shapes before did not take."""
+    return (answer(question, task) for task in tasks_of(question))
+
+
+def tasks_of(question: Question) -> Iterator[Task]:
+    """What `answers` answers, in its order."""
     start = 0
     for index, profile in enumerate(question.spec.profiles):
         for case in cases_of(profile):
             count = feeds_needed(question.feeds, case.shapes)
             rows = question.feeds.rows(case.shapes)
-            feeds = [question.feeds.feed(case.shapes, start + k * rows) for k in range(count)]
+            feeds = tuple(question.feeds.feed(case.shapes, start + k * rows) for k in range(count))
             start += count * rows
-            yield _answer(question, index, case, feeds, count * rows)
+            yield Task(index, case, feeds, count * rows)
 
 
 def feeds_needed(feeds: Feeds, shapes: Mapping[str, Shape]) -> int:
@@ -134,23 +149,21 @@ def explain(label: str, answers: Sequence[Answer], reproduce: str) -> str:
     )
 
 
-def _answer(
-    question: Question, profile: int, case: ShapeCase, feeds: Sequence[Tensors], samples: int
-) -> Answer:
+def answer(question: Question, task: Task) -> Answer:
+    """What the engine shows at one shape.  Raises RunError."""
+    feeds, profile = task.feeds, task.profile
     expected = [question.reference.outputs(feed) for feed in feeds]
     actual = [question.engine.run(feed, profile) for feed in feeds]
     emulated = [question.emulation(feed) for feed in feeds] if question.emulation else None
-    found = _compared(
-        question, actual, expected, _compared(question, emulated, expected) if emulated else None
-    )
+    found = compared(question, actual, expected, compared(question, emulated, expected) if emulated else None)
     split = _split(question, found, actual, emulated, feeds, expected)
     found = found if emulated else found.explained_by_itself()
     without = compared_without_tf32(question, found, feeds, expected, profile)
     return Answer(
         question.spec.profiles[profile].name,
-        case.label,
-        case.shapes,
-        samples,
+        task.case.label,
+        task.case.shapes,
+        task.samples,
         found,
         verdict_of(found, tf32=question.tf32, without_tf32=without, split=split),
         question.reference.floor(feeds[0]),
@@ -171,11 +184,11 @@ def _split(
         reduced = question.precision.half or question.precision.quantized
         explained, runtime = (found.mre, 0.0) if reduced else (None, found.mre)
     else:
-        explained = _compared(question, emulated, expected).mre
-        runtime = _compared(question, actual, emulated).mre
+        explained = compared(question, emulated, expected).mre
+        runtime = compared(question, actual, emulated).mre
     quantized = None
     if question.quantized_only is not None and not found.quality:
-        quantized = _compared(question, [question.quantized_only(feed) for feed in feeds], expected).mre
+        quantized = compared(question, [question.quantized_only(feed) for feed in feeds], expected).mre
     return split_error(question.precision, found.mre, explained, runtime, quantized)
 
 
@@ -189,15 +202,16 @@ def compared_without_tf32(
     """What the engine built without TF32 shows, if that can tell why `found` fails."""
     if found.quality or not question.tf32 or question.without_tf32 is None:
         return None
-    return _compared(question, [question.without_tf32(feed, profile) for feed in feeds], expected)
+    return compared(question, [question.without_tf32(feed, profile) for feed in feeds], expected)
 
 
-def _compared(
+def compared(
     question: Question,
     actual: Sequence[Outputs],
     expected: Sequence[Outputs],
     emulated: OutputsComparison | None = None,
 ) -> OutputsComparison:
+    """The comparison of the outputs for several feeds, by the rules of the question."""
     return compare_outputs(
         stacked(actual),
         stacked(expected),
