@@ -1,16 +1,21 @@
-"""The FP32 search for one model and precision: on the suite's own data, verified on the real engine."""
+"""The FP32 search for one model and precision: on the suite's own data, by its own rule, on the real engine.
+
+Errors are those of `suite_error.severity`: `mre`, or in proportion where a row or element breaks its bound.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.calibration.samples import Spool, describe
 from harness.cases import cases_of
-from harness.emulated_error import Compared
+from harness.compare import compare_outputs
+from harness.comparison import OutputsComparison
+from harness.emulated_error import Compared, emulation_opener, open_cpu
 from harness.errors import UsageError
-from harness.fp32_evaluator import EmulationEvaluator, evaluator
+from harness.fp32_evaluator import EmulationEvaluator
 from harness.fp32_region import regions
 from harness.fp32_result import Budget, SearchResult, Step
 from harness.fp32_search import search
@@ -18,7 +23,8 @@ from harness.fp32_state import State
 from harness.model import Subject, code_digest
 from harness.onnx_graph import all_nodes
 from harness.precision import Precision, PrecisionPlan, Tolerance
-from harness.validate import Answer, Question, answers, feeds_needed
+from harness.suite_error import Outputs, SuiteError
+from harness.validate import Answer, Question, answers, feeds_needed, stacked
 
 REDUCED = (Precision.FP16, Precision.BF16, Precision.INT8, Precision.INT8_FP16)
 
@@ -109,10 +115,20 @@ class _Cases(Spool):
 def _evaluator(subject: Subject, precision: Precision, limit: float, samples: _Cases) -> EmulationEvaluator:
     spec = subject.spec
     plan = PrecisionPlan(precision, (), spec.plan(precision).fp32_op_types)
-    scales = {name: part.scale for name, part in spec.outputs.items() if part.scale is not None}
-    compared = Compared(subject.output_names, tuple(samples.cases), scales)
-    ranges = subject.ranges(plan)
-    return evaluator(subject.normalised, plan, samples, limit, ranges=ranges, compared=compared)
+
+    def judge(actual: Sequence[Outputs], expected: Sequence[Outputs]) -> OutputsComparison:
+        tolerance, rules = _tolerance(subject, precision, limit), spec.outputs
+        ours, theirs = stacked(actual), stacked(expected)
+        return compare_outputs(ours, theirs, tolerance, precision=precision, rules=rules)
+
+    compared = Compared(subject.output_names, tuple(samples.cases))
+    openers = open_cpu, emulation_opener(precision)
+    error = SuiteError(subject.normalised, samples, openers, compared, judge)
+    return EmulationEvaluator(subject.normalised, plan, samples, limit, error, subject.ranges(plan))
+
+
+def _tolerance(subject: Subject, precision: Precision, limit: float) -> Tolerance:
+    return Tolerance(min(subject.spec.tolerance(precision).expected, limit), limit)
 
 
 def _require_candidates(subject: Subject, found: EmulationEvaluator) -> None:
@@ -130,6 +146,7 @@ def _state(subject: Subject, found: EmulationEvaluator) -> State:
         "ranges": dict(found.ranges) if found.ranges is not None else None,
         "samples": describe(found.feeds)[0],
         "outputs": list(found.error.names),
+        "limit": found.tolerance,
     }
     return State.open(subject.cache.folder / "search", key, found.candidates)
 
@@ -166,8 +183,7 @@ def _proposal(subject: Subject, found: EmulationEvaluator, result: SearchResult,
 
 def _verify(subject: Subject, plan: PrecisionPlan, limit: float) -> tuple[Answer, ...]:
     """What the suite would say of the engine of `plan`, at every shape."""
-    spec = subject.spec
-    tolerance = Tolerance(min(spec.tolerance(plan.precision).expected, limit), limit)
+    spec, tolerance = subject.spec, _tolerance(subject, plan.precision, limit)
     with subject.engine(plan).open("verified") as engine:
         question = Question(spec, plan.precision, tolerance, subject.feeds, engine, subject.reference())
         return tuple(answers(question))

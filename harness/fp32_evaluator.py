@@ -55,8 +55,10 @@ class EmulationEvaluator:
         return lower(self.normalised, self.keeping(kept), self.ranges)
 
     def keeping(self, kept: Iterable[str]) -> PrecisionPlan:
-        """The plan with `kept` as its nodes."""
-        return replace(self.plan, fp32_nodes=tuple(sorted(map(literal, kept))))
+        """The plan with `kept` as its nodes, in graph order."""
+        wanted = frozenset(kept)
+        names = (literal(name) for name in self.candidates if name in wanted)
+        return replace(self.plan, fp32_nodes=tuple(names))
 
     def ranking(self) -> Ranked:
         """Candidates by their own error in a shadow run, largest first."""
