@@ -1,8 +1,7 @@
 """The latency of one engine at the batch sizes of its spec, once its own outputs were compared.
 
-An engine may offer more than `run`: `resident(feeds, profile)`, a call without host copies, and
-`timer(profile)`, a `measure.DeviceTimer` on its stream.  Where it does, all times are taken; host time
-end to end always is.
+An engine may offer more than `run`: runs between device buffers (`bench_device.OnDevice`).  Where it does,
+these and the copies are timed too, and what they write is compared as well; host time end to end always is.
 """
 
 from __future__ import annotations
@@ -13,13 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.backends.base import BackendInfo, Engine, Tensors
+from harness.bench_device import copies, device_latencies, device_outputs, on_device
 from harness.compare import compare_outputs
 from harness.comparison import OutputsComparison
 from harness.engine import BuiltEngine
 from harness.inputs import Feeds
 from harness.latency import Latency
-from harness.machine import threads
-from harness.measure import Sampling, interleave, measure
+from harness.machine import Probe, threads
+from harness.measure import Sampling, interleave
 from harness.points import Point
 from harness.precision import Precision, Tolerance
 from harness.regression import retaken
@@ -36,7 +36,7 @@ ROTATION_BYTES = 256 * 2**20
 class Bench:
     """One engine, ready to be measured at points of its spec.
 
-    `reference` gives the expected outputs of a feed.
+    `reference` gives the expected outputs of a feed; `probe` watches the machine.
     """
 
     spec: ModelSpec
@@ -45,13 +45,24 @@ class Bench:
     engine: Engine
     feeds: Feeds
     reference: Callable[[Tensors], Mapping[str, Any]]
+    probe: Probe | None = None
 
     def compared(self, point: Point) -> OutputsComparison:
-        """This engine's outputs at the point, on as many samples as the outputs test takes."""
+        """This engine's outputs at the point, on as many samples as the outputs test takes.
+
+        Where it runs between device buffers, what it writes there decides if what it returns is right.
+        """
         rows, count = self.feeds.rows(point.shapes), feeds_needed(self.feeds, point.shapes)
         feeds = [self.feeds.feed(point.shapes, k * rows) for k in range(count)]
+        found = self._compared([self.engine.run(feed, point.profile) for feed in feeds], feeds)
+        device = on_device(self.engine)
+        if device is None or not found.quality:
+            return found
+        return self._compared(device_outputs(device, feeds, point.profile), feeds)
+
+    def _compared(self, actual: Sequence[Mapping[str, Any]], feeds: Sequence[Tensors]) -> OutputsComparison:
         return compare_outputs(
-            stacked([self.engine.run(feed, point.profile) for feed in feeds]),
+            stacked(actual),
             stacked([self.reference(feed) for feed in feeds]),
             self.tolerance,
             precision=self.precision,
@@ -69,21 +80,15 @@ class Bench:
         """Host latency (`host`), and that of another engine measured in turn with it (`base`)."""
         calls = {"host": self.call(point)} | ({"base": base.call(point)} if base else {})
         feeds = rotation(self.feeds, point)
-        return interleave(calls, feeds, sampling, batch=point.batch, settings=settings)
+        return interleave(calls, feeds, sampling, batch=point.batch, settings=settings, probe=self.probe)
 
     def resident(self, point: Point, sampling: Sampling, settings: Mapping[str, Any]) -> dict[str, Latency]:
-        """Latency without host copies, and device times, where the engine offers them."""
-        resident, timer = (getattr(self.engine, name, None) for name in ("resident", "timer"))
-        if resident is None:
+        """Latency without copies, device times, and the copies alone, where the engine offers them."""
+        device = on_device(self.engine)
+        if device is None:
             return {}
-        calls = [resident(feed, point.profile) for feed in rotation(self.feeds, point)]
-        device = timer(point.profile) if timer else None
-        settings = {**settings, "copies": "none"}
-        found = measure(
-            lambda call: call(), calls, sampling,
-            batch=point.batch, device_timer=device, settings=settings,
-        )  # fmt: skip
-        return {"resident": found}
+        feeds, options = rotation(self.feeds, point), {"batch": point.batch, "probe": self.probe}
+        return device_latencies(device, feeds, point.profile, sampling, settings, **options)
 
 
 def rotation(feeds: Feeds, point: Point) -> list[dict[str, Any]]:
@@ -125,6 +130,7 @@ def data(point: Point, built: BuiltEngine, info: BackendInfo, found: Mapping[str
         "machine": machine(info),
         "host": host.to_json(),
         "resident": resident.to_json() if resident else None,
+        "copies": copies(found),
     }
 
 

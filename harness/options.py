@@ -14,6 +14,7 @@ from platformdirs import user_cache_path
 from harness.errors import UsageError
 from harness.precision import Precision
 
+CUDA_BINDINGS = ("cuda-python", "pycuda")
 BACKENDS = ("auto", "onnxruntime", "tensorrt", "tensorrt_rtx")
 DEFAULT_LAYER_MEMORY = "512MiB"
 _UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -54,6 +55,10 @@ FLAGS: tuple[Flag, ...] = (
     _one("--trt-backend", "NAME", f"one of {', '.join(BACKENDS)} (default: auto, which takes TensorRT where "
          "it can run, else ONNX Runtime)", "auto"),
     _one("--trt-provider", "NAME", "ONNX Runtime execution provider (default: CPUExecutionProvider)"),
+    _one("--trt-cuda", "NAME", f"one of {', '.join(CUDA_BINDINGS)}: what device memory and events are had "
+         "through (default: the one installed)"),
+    _switch("--trt-cuda-graph", "time the deployed engine as a CUDA graph, on ONNX Runtime's CUDA provider "
+            "(default: off)"),
     _one("--trt-cache-dir", "PATH", "folder of cached engines, scales and references (default: the user's "
          "cache folder)"),
     _one("--trt-report-dir", "PATH", "folder in which every run writes a folder of its own "
@@ -84,6 +89,8 @@ class Options:
     precisions: tuple[Precision, ...] = ()
     backend: str = "auto"
     provider: str | None = None
+    cuda: str | None = None
+    cuda_graph: bool = False
     cache_dir: Path = field(default_factory=default_cache_dir)
     report_dir: Path = Path("reports")
     strict: bool = False
@@ -104,6 +111,8 @@ class Options:
             precisions=tuple(parse_precision(name) for name in given["trt_precision"]),
             backend=_one_of("--trt-backend", given["trt_backend"], BACKENDS),
             provider=given["trt_provider"],
+            cuda=_one_of("--trt-cuda", given["trt_cuda"], CUDA_BINDINGS) if given["trt_cuda"] else None,
+            cuda_graph=given["trt_cuda_graph"],
             cache_dir=Path(given["trt_cache_dir"] or default.cache_dir).expanduser(),
             report_dir=Path(given["trt_report_dir"] or default.report_dir).expanduser(),
             strict=given["trt_strict"],
@@ -127,8 +136,13 @@ class Options:
         """The command line arguments that a reproduction of one case needs."""
         paths = [("--trt-spec", path) for path in self.specs] + [("--trt-onnx", path) for path in self.onnx]
         single = [("--trt-backend", self.backend), ("--trt-provider", self.provider)]
+        single.append(("--trt-cuda", self.cuda))
         chosen = [(flag, value) for flag, value in single if value not in (None, "auto")]
-        switches = {"--trt-strict": self.strict, "--trt-no-code": not self.allow_code}
+        switches = {
+            "--trt-cuda-graph": self.cuda_graph,
+            "--trt-strict": self.strict,
+            "--trt-no-code": not self.allow_code,
+        }
         return [f"{flag}={value}" for flag, value in paths + chosen] + [f for f, on in switches.items() if on]
 
 

@@ -26,7 +26,7 @@ class Fake:
 def pretend(monkeypatch: pytest.MonkeyPatch, **found: str | Exception | None) -> None:
     """Make `_tensorrt(name)` raise an error, or give a backend that cannot run for a reason."""
 
-    def tensorrt(name: str) -> Any:
+    def tensorrt(name: str, _cuda: str | None) -> Any:
         what = found.get(name, BackendUnavailableError(f"{name} is not installed: pip install {name}"))
         if isinstance(what, Exception):
             raise what
@@ -82,6 +82,20 @@ def test_a_named_backend_is_never_replaced(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_provider_with_tensorrt_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="provider = 'CUDAExecutionProvider': goes with the backend onnxrun"):
         create("tensorrt", provider="CUDAExecutionProvider")
+
+
+@pytest.mark.parametrize(
+    ("name", "provider"),
+    [("tensorrt", None), ("auto", None), ("onnxruntime", None), ("onnxruntime", "CPUExecutionProvider")],
+)
+def test_a_cuda_graph_goes_with_the_cuda_provider_alone(name: str, provider: str | None) -> None:
+    with pytest.raises(UsageError, match="CUDA graph: goes with the provider CUDAExecutionProvider"):
+        choose(name, provider=provider, cuda_graph=True)
+
+
+def test_the_cuda_binding_reaches_the_backend() -> None:
+    found: Any = create("onnxruntime", cuda="pycuda")
+    assert found.cuda == "pycuda"
 
 
 def test_an_unknown_backend_is_a_usage_error_that_lists_them() -> None:

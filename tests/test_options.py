@@ -36,6 +36,7 @@ def test_values_are_taken(tmp_path):
         ({"trt_spec": ["/no/such/spec.toml"]}, ["--trt-spec", "/no/such/spec.toml", "no such file"]),
         ({"trt_onnx": ["/no/such.onnx"]}, ["--trt-onnx", "/no/such.onnx"]),
         ({"trt_layer_memory": "much"}, ["--trt-layer-memory", "'much'", "KiB"]),
+        ({"trt_cuda": "cupy"}, ["--trt-cuda", "'cupy'", "cuda-python, pycuda"]),
         ({"trt_layer_memory": "0"}, ["--trt-layer-memory", "> 0"]),
     ],
 )
@@ -67,6 +68,13 @@ def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):
 def test_arguments_repeat_what_a_reproduction_needs():
     options = Options(specs=(Path("a b/spec.toml"),), backend="onnxruntime", strict=True)
     assert options.arguments() == ["--trt-spec=a b/spec.toml", "--trt-backend=onnxruntime", "--trt-strict"]
+
+
+def test_how_cuda_is_used_is_repeated():
+    options = Options.parse(
+        {"trt_provider": "CUDAExecutionProvider", "trt_cuda": "pycuda", "trt_cuda_graph": True}
+    )
+    assert options.arguments()[1:] == ["--trt-cuda=pycuda", "--trt-cuda-graph"]
 
 
 def test_changed_names_only_what_differs():

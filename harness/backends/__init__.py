@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from harness.errors import BackendUnavailableError, UsageError
 
 if TYPE_CHECKING:
     from harness.backends.base import Backend
+    from harness.backends.device import Binding
 
 NAMES = ("onnxruntime", "tensorrt", "tensorrt_rtx")
 PREFERRED = ("tensorrt", "tensorrt_rtx")
+CUDA = "CUDAExecutionProvider"
 INSTALL_ORT = "pip install onnxruntime, or onnxruntime-gpu for NVIDIA GPUs (one of them, never both)"
 
 
@@ -28,27 +30,40 @@ def create(name: str, *, provider: str | None = None, **options: Any) -> Backend
     return choose(name, provider=provider, **options).backend
 
 
-def choose(name: str, *, provider: str | None = None, **options: Any) -> Choice:
+def choose(
+    name: str,
+    *,
+    provider: str | None = None,
+    cuda: str | None = None,
+    cuda_graph: bool = False,
+    **options: Any,
+) -> Choice:
     """The backend called `name`; `auto`: the first of TensorRT, TensorRT-RTX, ONNX Runtime that can run here.
 
-    `provider` is an execution provider of ONNX Runtime and implies it; `options` are fields of
+    `provider` is an execution provider of ONNX Runtime and implies it; `cuda`: what device memory is had
+    through; `cuda_graph` goes with ONNX Runtime's CUDA provider; `options` are fields of
     `OnnxRuntimeBackend`.  Raises UsageError, and BackendUnavailableError that says how to install it.
     """
+    if cuda_graph and (name in PREFERRED or provider != CUDA):
+        raise UsageError(f"CUDA graph: goes with the provider {CUDA} of the backend onnxruntime alone")
     if name != "auto" and name not in NAMES:
         raise UsageError(f"backend = {name!r}: must be auto or one of {', '.join(NAMES)}")
     if name in PREFERRED and provider is not None:
         raise UsageError(f"provider = {provider!r}: goes with the backend onnxruntime, not {name}")
+    options |= {"cuda": cuda, "cuda_graph": cuda_graph}
     if name == "auto" and provider is None:
         return _auto(options)
     reason = "asked for" if name != "auto" else f"it has the provider asked for, {provider}"
-    return Choice(_onnxruntime(provider, options) if name not in PREFERRED else _tensorrt(name), reason)
+    if name in PREFERRED:
+        return Choice(_tensorrt(name, cuda), reason)
+    return Choice(_onnxruntime(provider, options), reason)
 
 
 def _auto(options: dict[str, Any]) -> Choice:
     against = []
     for name in PREFERRED:
         try:
-            backend = _tensorrt(name)
+            backend = _tensorrt(name, options["cuda"])
         except BackendUnavailableError as error:
             against.append(str(error))
             continue
@@ -59,10 +74,10 @@ def _auto(options: dict[str, Any]) -> Choice:
     return Choice(_onnxruntime(None, options), "; ".join(against))
 
 
-def _tensorrt(name: str) -> Backend:
+def _tensorrt(name: str, cuda: str | None) -> Backend:
     from harness.backends.tensorrt import TensorRTBackend
 
-    backend: Backend = TensorRTBackend(name)
+    backend: Backend = TensorRTBackend(name, cuda=cast("Binding | None", cuda))
     backend.info()
     return backend
 
