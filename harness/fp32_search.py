@@ -2,9 +2,10 @@
 
 1. A ranking of the nodes by their own error puts suspects first.
 2. Galloping, then binary search, finds the shortest prefix of the ranking that passes.
-3. A handful is shrunk node by node, up to `SMALL` nodes by QuickXplain (Junker, AAAI 2004), to a set from
-   which no node can be taken.  Beyond that the error is diffuse: no small set exists, and the trade-off curve
-   is the answer.
+3. A handful is shrunk node by node, more by QuickXplain (Junker, AAAI 2004), to a set from which no node can
+   be taken.  A prefix of more than `SMALL` nodes may still hide a small set behind suspects that were none:
+   QuickXplain may spend `LONG` evaluations on it.  If it ends with more than `SMALL` nodes, or not at all,
+   the error is diffuse: no small set was found, and the trade-off curve is the answer.
 4. The set is shown minimal: without any one node it fails; a node that is not needed after all is dropped.
 
 Evaluations are remembered by set, so that a search which is stopped continues where it was.
@@ -13,6 +14,7 @@ Evaluations are remembered by set, so that a search which is stopped continues w
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -31,6 +33,7 @@ from harness.fp32_result import (
 
 SMALL = 32
 HANDFUL = 8
+LONG = 64
 
 
 def search(
@@ -60,6 +63,10 @@ class _OutOfBudgetError(Exception):
     """The budget is spent."""
 
 
+class _NotSmallError(Exception):
+    """A long prefix hides no small set that the evaluations for it find."""
+
+
 @dataclass
 class _Run:
     """One search: what is known, what it cost, and the best set so far."""
@@ -86,12 +93,13 @@ class _Run:
             return
         self.stage = "prefix"
         prefix = self.shortest_prefix(ranking())
-        self.diffuse = len(prefix) > SMALL
-        if self.unreachable or self.diffuse:
+        if self.unreachable:
             return
         self.stage = "shrink"
-        found = self.one_by_one(prefix) if len(prefix) <= HANDFUL else self.halving(prefix)
-        if self.passes(found):
+        self.diffuse = len(prefix) > SMALL
+        found = self.hidden(prefix) if self.diffuse else self.shrunk(prefix)
+        if found is not None and self.passes(found):
+            self.diffuse = False
             self.stage = "proof"
             self.prove(found)
 
@@ -149,6 +157,26 @@ class _Run:
             middle = (failing + passing) // 2
         return ranked.nodes[:passing]
 
+    def shrunk(self, prefix: Sequence[str]) -> Kept:
+        """A passing set from which nothing can be taken, the cheapest way for the length of `prefix`."""
+        return self.one_by_one(prefix) if len(prefix) <= HANDFUL else self.halving(prefix)
+
+    def hidden(self, prefix: Sequence[str]) -> Kept | None:
+        """A small set within a long prefix, if `LONG` evaluations find one."""
+        until = sum(self.spent.values()) + LONG
+
+        def passes(kept: Kept) -> bool:
+            if sum(self.spent.values()) >= until:
+                raise _NotSmallError
+            return self.passes(kept)
+
+        try:
+            needed = prefix[-1:]
+            found = frozenset([*needed, *quick_xplain(passes, needed, prefix[:-1])])
+        except _NotSmallError:
+            return None
+        return found if len(found) <= SMALL else None
+
     def one_by_one(self, prefix: Sequence[str]) -> Kept:
         """A passing set from which nothing can be taken; the prefix without its last node fails."""
         found = frozenset(prefix)
@@ -164,10 +192,14 @@ class _Run:
 
     def prove(self, found: Kept) -> None:
         """Show that no node of `found` can be taken, and take those that can."""
-        for node in sorted(found):
+        turns, failed = deque(sorted(found)), 0
+        while failed < len(turns):
+            node = turns.popleft()
             if self.passes(found - {node}):
-                self.prove(found - {node})
-                return
+                found, failed = found - {node}, 0
+            else:
+                turns.append(node)
+                failed += 1
         self.best, self.minimal = found, True
 
     def result(self) -> SearchResult:

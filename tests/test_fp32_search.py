@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.fp32_result import Budget, Kept, Ranked, Step, rank
-from harness.fp32_search import HANDFUL, SMALL, quick_xplain, search
+from harness.fp32_search import HANDFUL, LONG, SMALL, quick_xplain, search
 
 TOLERANCE = 1.0
 
@@ -46,7 +46,7 @@ def in_order(evaluator: Wants, certain: int = 0) -> Ranked:
 def evaluation_bound(count: int, found: int) -> int:
     """Nothing kept, galloping and halving, then the dearer of node by node and QuickXplain."""
     prefix = 2 * math.ceil(math.log2(count + 1)) + 2
-    return 1 + prefix + max(HANDFUL, 2 * found + 2 * found * math.ceil(math.log2(SMALL))) + 1
+    return 1 + prefix + max(HANDFUL, 2 * found + 2 * found * math.ceil(math.log2(max(SMALL, count)))) + 1
 
 
 @st.composite
@@ -131,6 +131,21 @@ def test_a_needle_far_down_the_ranking() -> None:
     found = search(evaluator, lambda: in_order(evaluator))
     assert found.nodes == ("n20",)
     assert found.evaluations <= 20
+
+
+def test_a_small_set_behind_many_false_suspects_is_found() -> None:
+    evaluator = wants(100, [1, 40, 90])
+    found = search(evaluator, lambda: in_order(evaluator))
+    assert found.nodes == ("n1", "n40", "n90")
+    assert found.minimal
+    assert not found.diffuse
+
+
+def test_a_long_set_costs_a_bounded_number_of_evaluations() -> None:
+    evaluator = wants(400, range(0, 400, 2))
+    found = search(evaluator, lambda: in_order(evaluator))
+    assert found.diffuse
+    assert found.evaluations <= 2 * math.ceil(math.log2(400)) + 3 + LONG
 
 
 def test_diffuse_error_gives_the_curve() -> None:
