@@ -1,6 +1,7 @@
-"""The FP32 search for one model and precision: on the suite's own data, by its own rule, on the real engine.
+"""The FP32 search for one model and precision: on the suite's own data, verified on the real engine.
 
-Errors are those of `suite_error.severity`: `mre`, or in proportion where a row or element breaks its bound.
+By default a set passes where the suite's whole rule does, and errors are those of `suite_error.severity`.  A
+tolerance of the user's own is on `mre` alone.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from harness.calibration.samples import Spool, describe
 from harness.cases import cases_of
 from harness.compare import compare_outputs
 from harness.comparison import OutputsComparison
-from harness.emulated_error import Compared, emulation_opener, open_cpu
+from harness.emulated_error import Compared, EmulatedError, emulation_opener, open_cpu
 from harness.errors import UsageError
 from harness.fp32_evaluator import EmulationEvaluator
 from harness.fp32_region import regions
@@ -23,7 +24,7 @@ from harness.fp32_state import State
 from harness.model import Subject, code_digest
 from harness.onnx_graph import all_nodes
 from harness.precision import Precision, PrecisionPlan, Tolerance
-from harness.suite_error import Outputs, SuiteError
+from harness.suite_error import Judge, Outputs, SuiteError
 from harness.validate import Answer, Question, answers, feeds_needed, stacked
 
 REDUCED = (Precision.FP16, Precision.BF16, Precision.INT8, Precision.INT8_FP16)
@@ -31,7 +32,7 @@ REDUCED = (Precision.FP16, Precision.BF16, Precision.INT8, Precision.INT8_FP16)
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked: the precision, the limit on `mre` (by default the spec's), and what it may cost."""
+    """What is asked: the precision, a limit on `mre` instead of the suite's rule, and what it may cost."""
 
     precision: Precision
     tolerance: float | None = None
@@ -44,6 +45,7 @@ class Proposal:
 
     `plan` keeps the found nodes.  `candidates`: how many nodes could be kept.  `verified`: the engine's
     answers at every shape; empty where it cannot run here (`unverified` says why) or nothing passes.
+    `trouble`: why the search could not be continued or cannot be later.  `by_mre`: `mre` alone decided.
     """
 
     model: str
@@ -56,12 +58,20 @@ class Proposal:
     verified: tuple[Answer, ...] = ()
     unverified: str = ""
     trouble: str = ""
+    by_mre: bool = False
 
     @property
     def found(self) -> bool:
         """Whether a small set passes, on the engine too where it can run."""
-        engine_agrees = all(answer.found.quality for answer in self.verified)
-        return self.result.passed and not self.result.diffuse and engine_agrees
+        return self.result.passed and not self.result.diffuse and not self.disagreeing
+
+    @property
+    def disagreeing(self) -> tuple[Answer, ...]:
+        """The shapes at which the engine does not pass, though the emulation does."""
+        return tuple(answer for answer in self.verified if not self._agrees(answer))
+
+    def _agrees(self, answer: Answer) -> bool:
+        return answer.found.mre <= self.result.tolerance if self.by_mre else answer.found.quality
 
 
 def propose(subject: Subject, asked: Request, tell: Callable[[Step], None] | None = None) -> Proposal:
@@ -72,9 +82,8 @@ def propose(subject: Subject, asked: Request, tell: Callable[[Step], None] | Non
     """
     if asked.precision not in REDUCED:
         raise UsageError(f"precision = {asked.precision}: must be one of {', '.join(REDUCED)}")
-    limit = asked.tolerance or subject.spec.tolerance(asked.precision).limit
     with _Cases(subject) as samples:
-        found = _evaluator(subject, asked.precision, limit, samples)
+        found = _evaluator(subject, asked, samples)
         with found.error:
             _require_candidates(subject, found)
             state = _state(subject, found)
@@ -82,8 +91,8 @@ def propose(subject: Subject, asked: Request, tell: Callable[[Step], None] | Non
     if result.unreachable:
         least = min(point.mre for point in result.curve)
         raise UsageError(
-            f"{_label(subject, found)}: no set of FP32 nodes reaches mre {limit:.1e}; with every node kept "
-            f"that can be, it is {least:.1e}"
+            f"{_label(subject, found)}: no set of FP32 nodes reaches {found.tolerance:.1e}; with every node "
+            f"kept that can be, the error is {least:.1e}"
         )
     return _proposal(subject, found, result, state.trouble)
 
@@ -112,23 +121,30 @@ class _Cases(Spool):
         return self
 
 
-def _evaluator(subject: Subject, precision: Precision, limit: float, samples: _Cases) -> EmulationEvaluator:
-    spec = subject.spec
+def _evaluator(subject: Subject, asked: Request, samples: _Cases) -> EmulationEvaluator:
+    spec, precision = subject.spec, asked.precision
+    limit = asked.tolerance or spec.tolerance(precision).limit
     plan = PrecisionPlan(precision, (), spec.plan(precision).fp32_op_types)
-
-    def judge(actual: Sequence[Outputs], expected: Sequence[Outputs]) -> OutputsComparison:
-        tolerance, rules = _tolerance(subject, precision, limit), spec.outputs
-        ours, theirs = stacked(actual), stacked(expected)
-        return compare_outputs(ours, theirs, tolerance, precision=precision, rules=rules)
-
-    compared = Compared(subject.output_names, tuple(samples.cases))
+    scales = {name: part.scale for name, part in spec.outputs.items() if part.scale is not None}
+    compared = Compared(subject.output_names, tuple(samples.cases), scales)
     openers = open_cpu, emulation_opener(precision)
-    error = SuiteError(subject.normalised, samples, openers, compared, judge)
+    error = (
+        EmulatedError(subject.normalised, samples, *openers, compared)
+        if asked.tolerance
+        else SuiteError(subject.normalised, samples, openers, compared, _judge(subject, precision))
+    )
     return EmulationEvaluator(subject.normalised, plan, samples, limit, error, subject.ranges(plan))
 
 
-def _tolerance(subject: Subject, precision: Precision, limit: float) -> Tolerance:
-    return Tolerance(min(subject.spec.tolerance(precision).expected, limit), limit)
+def _judge(subject: Subject, precision: Precision) -> Judge:
+    """The suite's comparison."""
+    tolerance, rules = subject.spec.tolerance(precision), subject.spec.outputs
+
+    def judge(actual: Sequence[Outputs], expected: Sequence[Outputs]) -> OutputsComparison:
+        ours, theirs = stacked(actual), stacked(expected)
+        return compare_outputs(ours, theirs, tolerance, precision=precision, rules=rules)
+
+    return judge
 
 
 def _require_candidates(subject: Subject, found: EmulationEvaluator) -> None:
@@ -146,7 +162,7 @@ def _state(subject: Subject, found: EmulationEvaluator) -> State:
         "ranges": dict(found.ranges) if found.ranges is not None else None,
         "samples": describe(found.feeds)[0],
         "outputs": list(found.error.names),
-        "limit": found.tolerance,
+        "limit": found.tolerance if isinstance(found.error, SuiteError) else None,
     }
     return State.open(subject.cache.folder / "search", key, found.candidates)
 
@@ -178,12 +194,14 @@ def _proposal(subject: Subject, found: EmulationEvaluator, result: SearchResult,
         verified,
         unverified,
         trouble,
+        not isinstance(found.error, SuiteError),
     )
 
 
 def _verify(subject: Subject, plan: PrecisionPlan, limit: float) -> tuple[Answer, ...]:
     """What the suite would say of the engine of `plan`, at every shape."""
-    spec, tolerance = subject.spec, _tolerance(subject, plan.precision, limit)
+    spec = subject.spec
+    tolerance = Tolerance(min(spec.tolerance(plan.precision).expected, limit), limit)
     with subject.engine(plan).open("verified") as engine:
         question = Question(spec, plan.precision, tolerance, subject.feeds, engine, subject.reference())
         return tuple(answers(question))

@@ -28,11 +28,10 @@ def _lines(found: Proposal, seconds: float, resume: str) -> Iterator[str]:
     if result.nodes and not result.diffuse:
         yield from (f"  region: {_region(nodes)}" for nodes in found.regions)
     if result.before is not None:
-        yield f"  error (mre, emulated): {_error(found)}"
+        what = "mre" if found.by_mre else "mre, or in proportion where a row or an element breaks its bound"
+        yield f"  error ({what}; emulated): {_error(found)}"
     if result.diffuse or (result.interrupted and result.curve):
-        yield "  nodes kept -> mre: " + ", ".join(
-            f"{point.kept} -> {point.mre:.1e}" for point in result.curve
-        )
+        yield "  nodes kept, error: " + ", ".join(f"{p.kept}: {p.mre:.1e}" for p in result.curve)
     yield from _verdict(found)
     yield f"  used: {_used(found)}; {seconds:.1f} s"
     if found.trouble:
@@ -72,13 +71,13 @@ def _verdict(found: Proposal) -> Iterator[str]:
         yield f"  not verified on an engine: {found.unverified}"
     if not found.verified:
         return
-    failed = [answer for answer in found.verified if not answer.found.quality]
+    failed = found.disagreeing
     least = worst(found.verified)
     if not failed:
         yield f"  the engine agrees at all {len(found.verified)} shapes: mre {least.found.mre:.1e} at most"
         return
     yield f"  the engine does not agree at {len(failed)} of {len(found.verified)} shapes:"
-    yield from (f"    {answer.place}: {answer.found.problems[0]}" for answer in failed)
+    yield from (f"    {answer.place}: {'; '.join(answer.found.problems)}" for answer in failed)
 
 
 def _used(found: Proposal) -> str:

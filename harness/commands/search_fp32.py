@@ -28,7 +28,7 @@ def add(subparsers: Any) -> None:
         "--tolerance",
         type=float,
         metavar="MRE",
-        help="mean relative error allowed (default: as in the spec)",
+        help="allowed mre, and nothing else (default: the suite's whole rule)",
     )
     parser.add_argument("--apply", action="store_true", help="write the nodes into SPEC, keeping comments")
     parser.add_argument(
@@ -98,7 +98,7 @@ def _subject(args: argparse.Namespace) -> Subject:
 
 def _tell(step: Step) -> None:
     """A line on stderr that is overwritten, or one for each step where it is no terminal."""
-    line = f"evaluation {step.number} ({step.stage}): {step.kept} nodes FP32, mre {step.mre:.1e}"
+    line = f"evaluation {step.number} ({step.stage}): {step.kept} FP32, error {step.mre:.1e}"
     end = "" if sys.stderr.isatty() else "\n"
     print(f"\r\033[K{line}" if not end else line, end=end, file=sys.stderr, flush=True)
 
