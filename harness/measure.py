@@ -32,7 +32,8 @@ WINDOW = 5
 """Warm-up calls whose medians are compared with each other."""
 SETTLED = 0.03
 """Relative change between two windows' medians that ends the warm-up."""
-RESUME = 3
+RESUME, MOST_BETWEEN = 3, 100_000
+"""Least and most calls between two rounds that are not recorded."""
 
 
 class DeviceTimer(Protocol):
@@ -52,6 +53,7 @@ class DeviceTimer(Protocol):
 class Sampling:
     """How much is measured: `max_samples` and `max_time_s` count all rounds together, warm-up apart.
 
+    Rounds are spread over `max_time_s`, of which a quick call's samples take a part only.
     `min_per_round` holds even where a round then takes longer than its share of `max_time_s`; slow calls
     get fewer rounds, but never fewer than `MIN_ROUNDS`.
     """
@@ -118,8 +120,7 @@ def interleave(
 ) -> dict[str, Latency]:
     """Measure several calls round by round in turn, so that a drifting machine touches all alike.
 
-    Options and errors are those of `measure`.  The order turns round from round to round; a few calls
-    before each round are not recorded, because the caches hold what the other call left.
+    Options and errors are those of `measure`.  The order turns round from round to round.
     """
     if not feeds:
         raise UsageError("latency: no feeds to run: at least one sample is needed")
@@ -149,7 +150,8 @@ def _rounds(meters: Sequence[_Meter], sampling: Sampling, probe: Probe) -> Seen:
     states: list[Mapping[str, Any]] = []
     for turn in range(number):
         for meter in meters if turn % 2 == 0 else reversed(meters):
-            meter.take(per_round, resume=RESUME if len(meters) > 1 else 0)
+            meter.between(sampling.max_time_s / number, per_round)
+            meter.take(per_round)
         states.append(probe.read())
         memory = {key: max(value, memory.get(key, 0)) for key, value in probe.memory().items()}
         gc.collect(0)
@@ -181,9 +183,17 @@ class _Meter:
             if spent and len(self.warmup) >= WINDOW:
                 break
 
-    def take(self, count: int, resume: int = 0) -> None:
-        """One round of `count` calls, after `resume` calls that are not recorded."""
-        self._timed(resume)
+    def between(self, slot_s: float, count: int) -> None:
+        """Calls that are not recorded, so that they and a round of `count` calls fill a slot of time.
+
+        They spread the rounds of a quick call, keep clocks up, and refill caches after another call.
+        """
+        spare = max(RESUME, int(min(slot_s / max(self.typical_s, 1e-7) - count, MOST_BETWEEN)))
+        for feed in itertools.islice(self.turns, spare):
+            self.call(feed)
+
+    def take(self, count: int) -> None:
+        """One round of `count` calls."""
         self.rounds.append(self._timed(count))
         if self.device_timer is not None:
             self.device += _device_timed(self.enqueue, itertools.islice(self.turns, count), self.device_timer)

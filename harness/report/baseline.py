@@ -121,6 +121,9 @@ def _drop_bounds(_key: CaseKey, high: float, low: float) -> tuple[float, float]:
 
 
 def _latency(key: CaseKey, old: Sequence[Record], new: Sequence[Record], gate: Gate) -> list[Difference]:
+    old, new = ([record for record in side if "host" in record.data] for side in (old, new))
+    if not old or not new:
+        return []
     after = machine(new[-1])
     alike = [record for record in old if not differences(machine(record), after)]
     if not alike or not after:

@@ -1,0 +1,82 @@
+"""How often the latency gate errs on this machine, on a real engine: false alarms, and slowdowns found.
+
+    python -m benchmarks.false_alarms [PAIRS]
+
+An engine is measured beside itself, as `--trt-interleave` does (a pair is 2 x 0.2 s); a slowdown is injected
+by repeating a part of the work inside the call.  Beside it, the same samples as two runs one after the other.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from harness.backends.ort_session import OrtEngine, SessionSettings
+from harness.measure import Sampling, interleave, measure
+from harness.report.gate import compare
+
+SIZE, LAYERS = 256, 8
+SAMPLING = Sampling(max_samples=1000, max_time_s=0.2, warmup_time_s=0.2)
+
+
+def write_model(path: Path) -> None:
+    """A chain of matrix products."""
+    rng = np.random.default_rng(0)
+    names = ["x", *(f"h{i}" for i in range(1, LAYERS)), "y"]
+    nodes = [helper.make_node("MatMul", [names[i], f"w{i}"], [names[i + 1]]) for i in range(LAYERS)]
+    weights = [rng.normal(0, 1 / 16, (SIZE, SIZE)).astype(np.float32) for _ in range(LAYERS)]
+    graph = helper.make_graph(
+        nodes, "chain",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [16, SIZE])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [16, SIZE])],
+        [numpy_helper.from_array(w, f"w{i}") for i, w in enumerate(weights)],
+    )  # fmt: skip
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=10), path)
+
+
+def slowed(call: Callable[[Any], Any], typical_s: float, share: float) -> Callable[[Any], Any]:
+    """The call, and a wait of `share` of its usual time."""
+
+    def slow(feed: Any) -> Any:
+        result = call(feed)
+        until = time.perf_counter() + share * typical_s
+        while time.perf_counter() < until:
+            pass
+        return result
+
+    return slow
+
+
+def main(pairs: int = 50) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "chain.onnx"
+        write_model(path)
+        with OrtEngine.open(path, SessionSettings(level="all")) as engine:
+            feeds = [{"x": np.full((16, SIZE), float(i), np.float32)} for i in range(4)]
+            report(engine.run, feeds, pairs)
+
+
+def report(call: Callable[[Any], Any], feeds: list[Any], pairs: int) -> None:
+    typical = measure(call, feeds, SAMPLING).p50_s
+    print(f"{typical * 1e6:.0f} us per call, {pairs} pairs")
+    for name, other in (("identical", call), ("10 % slower", slowed(call, typical, 0.10))):
+        in_turn = one_after_other = 0
+        for _ in range(pairs):
+            found = interleave({"base": call, "new": other}, feeds, SAMPLING)
+            medians = [found[side].round_medians_s for side in ("base", "new")]
+            in_turn += compare([medians[0]], [medians[1]], paired=True).finding == "slower"
+            runs = [measure(one, feeds, SAMPLING).round_medians_s for one in (call, other)]
+            one_after_other += compare([runs[0]], [runs[1]]).finding == "slower"
+        print(f"{name:>12}: alarms in turn {in_turn}/{pairs}, one after the other {one_after_other}/{pairs}")
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

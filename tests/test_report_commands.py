@@ -1,0 +1,96 @@
+"""`trt-harness diff` and `report` as users call them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from harness.cli import main
+from harness.report.annotations import command
+from harness.report.results import read, write
+from tests.helpers_results import latency_record, outputs_record, run
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Two runs, the second slower, and a third that does not pass."""
+    found = {
+        "base": run(latency_record(seed=1), outputs_record(), name="base"),
+        "slow": run(latency_record(seed=2, p50_s=1.3e-3), outputs_record(), name="slow"),
+        "wrong": run(outputs_record(verdict="engine-suspect", message="it is\n50% off"), name="wrong"),
+    }
+    return {name: write(results, tmp_path / name).parent for name, results in found.items()}
+
+
+def call(*arguments):
+    return main([str(argument) for argument in arguments])
+
+
+def test_diff_of_a_run_with_itself_is_good(runs, capsys):
+    assert call("diff", runs["base"], runs["base"]) == 0
+    assert capsys.readouterr().out == "against the baseline: 4 same\n"
+
+
+def test_diff_names_a_regression_and_fails(runs, capsys, tmp_path):
+    assert call("diff", runs["base"], runs["slow"], "--json", tmp_path / "d.json", "--all", "--github") == 1
+    out = capsys.readouterr().out
+    assert out.startswith("against the baseline: 1 regression, 3 same\nregression: mnist[fp16] latency")
+    assert "same: mnist[fp16] outputs" in out
+    assert "::error title=Regression%3A mnist fp16 p50_s::mnist[fp16] latency" in out
+    figures = [item["figure"] for item in json.loads((tmp_path / "d.json").read_text())]
+    assert sorted(figures) == ["mre", "p50_s", "verdict", "verdict"]
+
+
+def test_the_minimum_effect_is_a_setting(runs):
+    assert call("diff", runs["base"], runs["slow"], "--min-effect", 0.5) == 0
+
+
+@pytest.mark.parametrize("value", ["x", "-1", "1"])
+def test_a_wrong_minimum_effect_is_one_line(runs, capsys, value):
+    with pytest.raises(SystemExit) as caught:
+        call("diff", runs["base"], runs["slow"], "--min-effect", value)
+    assert caught.value.code == 4
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_missing_baseline_is_one_line(runs, capsys, tmp_path):
+    assert call("diff", tmp_path / "none", runs["base"]) == 4
+    line = f"trt-harness: error: {tmp_path / 'none'}: no such file or folder: no results to read\n"
+    assert capsys.readouterr().err == line
+
+
+def test_merge_writes_every_page_and_is_idempotent(runs, tmp_path):
+    assert call("report", "merge", runs["base"], runs["slow"], "-o", tmp_path / "all") == 0
+    assert {p.name for p in (tmp_path / "all").iterdir()} == {"results.json", "summary.md", "report.html"}
+    assert call("report", "merge", tmp_path / "all", runs["slow"], "-o", tmp_path / "again") == 0
+    assert read(tmp_path / "all") == read(tmp_path / "again")
+
+
+def test_merge_names_conflicts_and_fails(runs, capsys, tmp_path):
+    assert call("report", "merge", runs["base"], runs["wrong"], "-o", tmp_path / "all") == 1
+    assert "conflict: mnist[fp16] outputs on onnxruntime" in capsys.readouterr().err
+    assert len(read(tmp_path / "all").records) == 3
+
+
+def test_html_is_written_beside_the_run(runs, capsys):
+    assert call("report", "html", runs["slow"], "--baseline", runs["base"]) == 0
+    page = runs["slow"] / "report.html"
+    assert capsys.readouterr().out == f"{page}\n"
+    assert "1 regression, 3 same" in page.read_text()
+
+
+def test_trend_is_written_where_asked(runs, tmp_path):
+    assert call("report", "trend", runs["base"], runs["slow"], "-o", tmp_path / "trend.html") == 0
+    assert "trend over 2 runs" in (tmp_path / "trend.html").read_text()
+
+
+def test_annotations_name_what_failed(runs, capsys):
+    assert call("report", "annotations", runs["wrong"]) == 0
+    out = capsys.readouterr().out
+    assert out == "::error title=mnist fp16 outputs%3A engine-suspect::it is%0A50%25 off\n"
+
+
+def test_annotations_are_one_line_each_whatever_is_in_them():
+    line = command("error", "a:b,c\n::error::", "x\r\n::set-output name=y::z%")
+    assert line == "::error title=a%3Ab%2Cc%0A%3A%3Aerror%3A%3A::x%0D%0A::set-output name=y::z%25"
