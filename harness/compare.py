@@ -13,7 +13,8 @@ infinities.  Integers and bools must be equal, but for a fraction that the spec 
                  error of the tolerance table stands in for its mre, and where only an mre is known, rows
                  and elements may spread as they may in quality.
 
-The limits are blunt on purpose: INT8 moves single elements by more than their size, so there one wrong
+A spec may set the bounds of rows and elements by themselves (`tolerance.row`, `tolerance.element`).
+They are blunt on purpose: INT8 moves single elements by more than their size, so there one wrong
 element is found only when it is off by 50 limits (5 times its size); its row and its channel tell more.
 
 `compare` returns and never raises on a mismatch; `assert_close` raises.
@@ -163,9 +164,9 @@ def compare_outputs(
 def bounds(tolerance: Tolerance, precision: Precision, rule: OutputSpec = EVERY_NUMBER) -> Allowed:
     """What quality allows at a tolerance; the rule is in the module's docstring."""
     limit = tolerance.limit
-    row = max(limit, min(ROW_FACTOR * limit, ROW_CEILING))
+    row = tolerance.row or max(limit, min(ROW_FACTOR * limit, ROW_CEILING))
     ceiling = math.inf if precision.quantized else ELEMENT_CEILING
-    element = max(limit, min(ELEMENT_FACTOR * limit, ceiling))
+    element = tolerance.element or max(limit, min(ELEMENT_FACTOR * limit, ceiling))
     return Allowed(limit, tolerance.expected, row, element, rule.mismatch_fraction)
 
 

@@ -6,7 +6,7 @@ import fnmatch
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -36,14 +36,20 @@ class Precision(StrEnum):
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Bounds on the mean relative error: above `expected` a warning, above `limit` a failure."""
+    """Bounds on the mean relative error: above `expected` a warning, above `limit` a failure.
+
+    `row` and `element` bound the worst row and the worst element; None leaves them to follow from `limit`
+    (see `compare`).
+    """
 
     expected: float
     limit: float
+    row: float | None = None
+    element: float | None = None
 
     def strict(self) -> Tolerance:
         """The same with `expected` as the limit (`--trt-strict`)."""
-        return Tolerance(self.expected, self.expected)
+        return replace(self, limit=self.expected)
 
 
 _INT8 = Tolerance(2e-2, 1e-1)

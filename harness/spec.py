@@ -128,7 +128,7 @@ class ModelSpec(Part):
         table, own = TOLERANCES[precision], self.of(precision).tolerance
         limit = own.limit or table.limit
         expected = min(own.expected or table.expected, limit)
-        found = Tolerance(expected, limit)
+        found = Tolerance(expected, limit, own.row, own.element)
         return found.strict() if strict else found
 
 

@@ -79,10 +79,12 @@ class OutputSpec(Part):
 
 
 class ToleranceSpec(Part):
-    """Overrides of the tolerance table for one precision (`mre`)."""
+    """Overrides of the tolerance table for one precision: `mre`, and the worst row and element."""
 
     expected: Positive | None = None
     limit: Positive | None = None
+    row: Positive | None = None
+    element: Positive | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> ToleranceSpec:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import ml_dtypes
@@ -246,3 +247,18 @@ def test_json_is_plain() -> None:
     assert data["mre"] == "nan"
     assert data["outputs"][0]["metrics"]["non_finite"][0]["actual"] == "nan"
     assert data["outputs"][0]["metrics"]["worst_row"]["count"] == 16
+
+
+def test_a_spec_may_bound_elements_by_themselves() -> None:
+    expected = np.ones(1000, np.float32)
+    actual = expected.copy()
+    actual[7] += 0.4
+
+    def passes(**own: float) -> bool:
+        tolerance = replace(TOLERANCES[Precision.FP16], **own)
+        return compare(actual, expected, tolerance, precision=Precision.FP16).quality
+
+    assert not passes()
+    assert passes(element=0.5)
+    assert not passes(element=0.3)
+    assert not passes(element=0.5, row=1e-5)
