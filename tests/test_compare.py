@@ -250,9 +250,9 @@ def test_json_is_plain() -> None:
 
 
 def test_a_spec_may_bound_elements_by_themselves() -> None:
-    expected = np.ones(1000, np.float32)
+    expected = np.ones((10, 1000), np.float32)
     actual = expected.copy()
-    actual[7] += 0.4
+    actual[7, 3] += 0.4
 
     def passes(**own: float) -> bool:
         tolerance = replace(TOLERANCES[Precision.FP16], **own)
