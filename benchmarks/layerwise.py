@@ -95,22 +95,24 @@ def bare(folder: Path) -> None:
 def ours(folder: Path, memory_bytes: int) -> None:
     """The layer-wise comparison."""
     from harness import onnx_file
-    from harness.backends.onnxruntime import OnnxRuntimeBackend, open_model
-    from harness.layers import LayerQuestion, compare_layers
+    from harness.backends.onnxruntime import OnnxRuntimeBackend
+    from harness.backends.ort_slices import open_slice
+    from harness.layers import NOTHING, LayerQuestion, compare_layers
     from harness.precision import TOLERANCES, Precision
 
     model, backend = onnx_file.read(folder / "reference.onnx"), OnnxRuntimeBackend()
     question = LayerQuestion(
         model,
-        frozenset(json.loads((folder / "offered.json").read_text())),
+        dict.fromkeys(json.loads((folder / "offered.json").read_text()), 2),
         Precision.FP16,
         TOLERANCES[Precision.FP16],
         dict(np.load(folder / "feeds.npz")),
-        lambda names: open_model(model, names),
-        lambda names: backend.load_instrumented(folder / "engine", names),
+        lambda tensors, given=NOTHING: open_slice(model, tensors, given),
+        lambda tensors, given=NOTHING: backend.load_slice(folder / "engine", tensors, given),
         dict(np.load(folder / "outputs.npz")),
         backend.instrumentation,
         memory_bytes,
+        sliced=True,
     )
     found = compare_layers(question)
     print(len(found.layers), found.groups)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -13,7 +15,7 @@ from harness.compare import compare_outputs
 from harness.comparison import OutputsComparison
 from harness.engine import BuiltEngine
 from harness.histogram import tensor_histogram
-from harness.layers import LayerQuestion, Layers, compare_layers
+from harness.layers import NOTHING, LayerQuestion, Layers, compare_layers
 from harness.model import Subject
 from harness.onnx_graph import values_of
 from harness.precision import PrecisionPlan
@@ -22,6 +24,16 @@ from harness.triage import Triage, verdict_of
 from harness.validate import Question, compared_without_tf32
 
 Outputs = Mapping[str, NDArray[Any]]
+
+
+@runtime_checkable
+class Slicer(Protocol):
+    """A backend that can run the part of an engine between given and wanted tensors."""
+
+    def load_slice(self, folder: Path, tensors: Sequence[str], given: Outputs) -> Engine:
+        """The engine in `folder` from `given` tensors to `tensors`.  Raises RunError."""
+
+
 HISTOGRAMS = 4
 """Tensors of which histograms are kept, at most."""
 
@@ -119,13 +131,20 @@ def _question(
     outputs: Outputs,
     memory_bytes: int,
 ) -> LayerQuestion:
-    from harness.backends.onnxruntime import open_model
+    from harness.backends.ort_slices import open_slice
 
     plan: PrecisionPlan = subject.plan(question.precision)
-    offered = {value.name for value in values_of(subject.lowered(plan).model.graph) if value.name}
+    values = values_of(subject.lowered(plan).model.graph)
+    offered = {v.name: 4 if v.dtype is None else math.ceil(v.dtype.bitwidth / 8) for v in values if v.name}
+    backend = subject.backend
 
-    def reference(names: Sequence[str]) -> Engine:
-        return open_model(subject.normalised, names)
+    def reference(tensors: Sequence[str], given: Outputs = NOTHING) -> Engine:
+        return open_slice(subject.normalised, tensors, given)
+
+    def engine(tensors: Sequence[str], given: Outputs = NOTHING) -> Engine:
+        if isinstance(backend, Slicer):
+            return backend.load_slice(built.folder, tensors, given)
+        return built.open_instrumented(tensors)
 
     return LayerQuestion(
         subject.normalised,
@@ -134,8 +153,9 @@ def _question(
         question.tolerance,
         feeds,
         reference,
-        built.open_instrumented,
+        engine,
         outputs,
-        subject.backend.instrumentation,
+        backend.instrumentation,
         memory_bytes,
+        sliced=isinstance(backend, Slicer),
     )

@@ -59,7 +59,7 @@ def _comparable(value: ir.Value) -> bool:
 
 
 def bytes_of(model: ir.Model, names: Sequence[str], feeds: Tensors) -> dict[str, int]:
-    """Bytes of each tensor in FP32 for `feeds`: by shape inference, and where that cannot tell by one run.
+    """Bytes of each tensor of `model` for `feeds`: by shape inference, and where that cannot tell by one run.
 
     The run returns shapes alone, so that it needs no memory for the tensors.
     """
@@ -117,12 +117,11 @@ class Groups:
     oversized: tuple[str, ...]
 
 
-def groups_of(bytes_by_tensor: Mapping[str, int], memory_bytes: int) -> Groups:
-    """Tensors in order, in as few groups as the order allows; both sides of a comparison count."""
+def groups_of(needs: Mapping[str, int], memory_bytes: int) -> Groups:
+    """Tensors in order, in as few groups as the order allows; `needs` is bytes that comparing each takes."""
     groups: list[list[str]] = []
     room, oversized = 0, []
-    for name, size in bytes_by_tensor.items():
-        need = 2 * size
+    for name, need in needs.items():
         if need > memory_bytes:
             oversized.append(name)
         if not groups or need > room:
@@ -131,3 +130,8 @@ def groups_of(bytes_by_tensor: Mapping[str, int], memory_bytes: int) -> Groups:
         groups[-1].append(name)
         room -= need
     return Groups(tuple(map(tuple, groups)), tuple(oversized))
+
+
+def last_reads(places: Sequence[Place]) -> dict[str, int]:
+    """The index in `places` of the last node that reads each tensor."""
+    return {name: index for index, place in enumerate(places) for name in place.reads}

@@ -1,18 +1,21 @@
 """Layer-wise comparison: every intermediate tensor of an engine against the reference's of the same name.
 
 Tensors are had in groups that fit a memory budget, each group from an instrumented engine and an
-instrumented reference of its own, and are compared and dropped at once; nothing is written to disk.  An
-instrumented engine is another engine: its final outputs are compared with the plain engine's (the observer
-effect), and what it shows explains, it does not decide.
+instrumented reference of its own, and are compared and dropped at once; nothing is written to disk.  Where a
+backend can run a part of a model, a group starts from the tensors before it that it reads, which are kept, so
+that the model runs once however many groups there are; elsewhere it runs once for each.  An instrumented
+engine is another engine: its final outputs are compared with the plain engine's (the observer effect), and
+what it shows explains, it does not decide.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Protocol
 
 import onnx_ir as ir
 from numpy.typing import NDArray
@@ -22,12 +25,18 @@ from harness.backends.base import Engine, Tensors
 from harness.compare import compare
 from harness.comparison import Comparison
 from harness.errors import DataError
-from harness.layer_graph import Groups, Place, bytes_of, groups_of, places_of
+from harness.layer_graph import Groups, Place, bytes_of, groups_of, last_reads, places_of
 from harness.precision import UNIT_ROUNDOFF, Precision, Tolerance
 from harness.value_range import ValueRange, format_of, measure_range
 
-Opener = Callable[[Sequence[str]], Engine]
 MEMORY_BYTES = 512 * 2**20
+NOTHING: Tensors = MappingProxyType({})
+
+
+class Opener(Protocol):
+    """Opens an engine that returns `tensors`; it may start from `given` ones, which it then has as inputs."""
+
+    def __call__(self, tensors: Sequence[str], given: Tensors = NOTHING) -> Engine: ...
 
 
 @dataclass(frozen=True)
@@ -144,13 +153,14 @@ class Layers:
 class LayerQuestion:
     """What is compared, on what.
 
-    `normalised` is the FP32 graph; `offered` the names of tensors that the engine can show; `reference` and
-    `engine` open runs that return the named tensors, the engine's besides its final outputs; `outputs` are
-    the plain engine's final outputs for `feeds`.
+    `normalised` is the FP32 graph; `offered` the tensors that the engine can show, with bytes per element;
+    `reference` and `engine` open runs that return the named tensors, the engine's besides its final outputs;
+    `outputs` are the plain engine's final outputs for `feeds`.  `sliced`: both can start from tensors that
+    are given.
     """
 
     normalised: ir.Model
-    offered: Collection[str]
+    offered: Mapping[str, int]
     precision: Precision
     tolerance: Tolerance
     feeds: Tensors
@@ -159,6 +169,7 @@ class LayerQuestion:
     outputs: Mapping[str, NDArray[Any]]
     instrumentation: str
     memory_bytes: int = MEMORY_BYTES
+    sliced: bool = False
 
 
 def compare_layers(question: LayerQuestion, progress: Callable[[str], None] | None = None) -> Layers:
@@ -170,29 +181,70 @@ def compare_layers(question: LayerQuestion, progress: Callable[[str], None] | No
     shared = [place.tensor for place in places if place.tensor in question.offered]
     if not shared:
         raise DataError("the engine offers no tensor of the reference: there are no layers to compare")
-    plan = groups_of(bytes_of(question.normalised, shared, question.feeds), question.memory_bytes)
-    found: dict[str, tuple[Comparison, ValueRange | None]] = {}
-    observer: dict[str, float] = {}
+    plan = groups_of(_needs(question, shared), question.memory_bytes)
+    run = _Run(question, places)
     for index, group in enumerate(plan.groups):
         if progress is not None:
             progress(f"layers: group {index + 1} of {len(plan.groups)}, {len(group)} tensors")
-        found.update(_compare_group(question, group, observer))
-    return _layers(question, places, plan, found, observer)
+        run.compare_group(group)
+    return _layers(question, places, plan, run)
 
 
-def _compare_group(
-    question: LayerQuestion, group: Sequence[str], observer: dict[str, float]
-) -> Iterator[tuple[str, tuple[Comparison, ValueRange | None]]]:
-    with question.reference(group) as reference:
-        expected = reference.run(question.feeds)
-    with question.engine(group) as engine:
-        actual = engine.run(question.feeds)
-    for name, plain in question.outputs.items():
-        if name in actual:
-            changed = compare(actual[name], plain, question.tolerance, precision=question.precision)
-            observer[name] = max(observer.get(name, 0.0), error_of(changed))
-    for name in group:
-        yield name, _compare_tensor(question, name, actual.pop(name), expected.pop(name))
+def _needs(question: LayerQuestion, names: Sequence[str]) -> dict[str, int]:
+    """Bytes of each tensor on both sides together; the reference is FP32 where it is a float."""
+    sizes = bytes_of(question.normalised, names, question.feeds)
+    return {
+        name: math.ceil(size * (1 + min(1.0, question.offered[name] / 4))) for name, size in sizes.items()
+    }
+
+
+@dataclass
+class _Run:
+    """Compares group after group; keeps the tensors that later groups read."""
+
+    question: LayerQuestion
+    places: Sequence[Place]
+    found: dict[str, tuple[Comparison, ValueRange | None]] = field(default_factory=dict)
+    observer: dict[str, float] = field(default_factory=dict)
+    expected: dict[str, NDArray[Any]] = field(default_factory=dict)
+    actual: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._last_reads = last_reads(self.places)
+        self._index = {place.tensor: index for index, place in enumerate(self.places)}
+
+    def compare_group(self, group: Sequence[str]) -> None:
+        """Have the tensors of one group from both sides, compare each, drop it unless it is read later."""
+        question = self.question
+        expected = self._run(question.reference, group, self.expected)
+        actual = self._run(question.engine, group, self.actual)
+        self._observe(actual)
+        end = self._index[group[-1]]
+        self._forget(end)
+        for name in group:
+            ours, theirs = actual.pop(name), expected.pop(name)
+            self.found[name] = _compare_tensor(question, name, ours, theirs)
+            if question.sliced and self._last_reads.get(name, -1) > end:  # a copy: outputs pin a whole arena
+                self.actual[name], self.expected[name] = ours.copy(), theirs.copy()
+
+    def _run(self, opener: Opener, group: Sequence[str], kept: Tensors) -> dict[str, NDArray[Any]]:
+        if not self.question.sliced:
+            with opener(group) as engine:
+                return engine.run(self.question.feeds)
+        with opener(group, kept) as engine:
+            feeds = {**self.question.feeds, **kept}
+            return engine.run({info.name: feeds[info.name] for info in engine.inputs})
+
+    def _observe(self, actual: Tensors) -> None:
+        question = self.question
+        for name, plain in question.outputs.items():
+            if name in actual:
+                changed = compare(actual[name], plain, question.tolerance, precision=question.precision)
+                self.observer[name] = max(self.observer.get(name, 0.0), error_of(changed))
+
+    def _forget(self, end: int) -> None:
+        for name in [name for name in self.expected if self._last_reads[name] <= end]:
+            del self.expected[name], self.actual[name]
 
 
 def _compare_tensor(
@@ -208,9 +260,9 @@ def _layers(
     question: LayerQuestion,
     places: Sequence[Place],
     plan: Groups,
-    found: Mapping[str, tuple[Comparison, ValueRange | None]],
-    observer: Mapping[str, float],
+    run: _Run,
 ) -> Layers:
+    found = run.found
     errors: dict[str, float] = {}
     layers = []
     for place in places:
@@ -230,7 +282,7 @@ def _layers(
         question.memory_bytes,
         tuple(place.tensor for place in places if place.tensor not in found),
         plan.oversized,
-        dict(observer),
+        dict(run.observer),
     )
 
 
