@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from harness.calibration.model import Opener, Tensors
-from harness.calibration.samples import Spool
 from harness.errors import DataError, ModelError
 from harness.precision import Precision
+from harness.runners import Opener, Tensors
+from harness.samples import Spool
 
 
 def open_cpu(model: ir.Model, outputs: Sequence[str], level: str = "none") -> Any:

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from harness.calibration.samples import Spool, describe
 from harness.cases import cases_of
 from harness.compare import compare_outputs
 from harness.comparison import OutputsComparison
@@ -24,6 +23,7 @@ from harness.fp32_state import State
 from harness.model import Subject, code_digest
 from harness.onnx_graph import all_nodes
 from harness.precision import Precision, PrecisionPlan, Tolerance
+from harness.samples import Spool, describe
 from harness.suite_error import Judge, Outputs, SuiteError
 from harness.validate import Answer, Question, answers, feeds_needed, stacked
 
@@ -82,7 +82,7 @@ def propose(subject: Subject, asked: Request, tell: Callable[[Step], None] | Non
     """
     if asked.precision not in REDUCED:
         raise UsageError(f"precision = {asked.precision}: must be one of {', '.join(REDUCED)}")
-    with _Cases(subject) as samples:
+    with SuiteSamples(subject) as samples:
         found = _evaluator(subject, asked, samples)
         with found.error:
             _require_candidates(subject, found)
@@ -101,7 +101,7 @@ def _label(subject: Subject, found: EmulationEvaluator) -> str:
     return f"{subject.spec.name}[{found.plan.precision}]"
 
 
-class _Cases(Spool):
+class SuiteSamples(Spool):
     """Samples of every shape that the suite judges, each shape a case."""
 
     def __init__(self, subject: Subject) -> None:
@@ -117,11 +117,11 @@ class _Cases(Spool):
                     start += rows
                 count += 1
 
-    def __enter__(self) -> _Cases:
+    def __enter__(self) -> SuiteSamples:
         return self
 
 
-def _evaluator(subject: Subject, asked: Request, samples: _Cases) -> EmulationEvaluator:
+def _evaluator(subject: Subject, asked: Request, samples: SuiteSamples) -> EmulationEvaluator:
     spec, precision = subject.spec, asked.precision
     limit = asked.tolerance or spec.tolerance(precision).limit
     plan = PrecisionPlan(precision, (), spec.plan(precision).fp32_op_types)

@@ -10,12 +10,12 @@ from functools import cached_property
 import numpy as np
 import onnx_ir as ir
 
-from harness.calibration.model import Opener, Tensors
 from harness.emulated_error import Compared, EmulatedError, emulation_opener, open_cpu
 from harness.fp32_result import Kept, Ranked, rank
 from harness.lowering import LoweredModel, Ranges, candidates, emulate, lower
 from harness.lowering.shadow import shadow_model
 from harness.precision import PrecisionPlan
+from harness.runners import Opener, Tensors
 
 EVERY_NODE = "*"
 

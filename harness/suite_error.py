@@ -10,9 +10,9 @@ from typing import Any
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from harness.calibration.model import Opener, Tensors
 from harness.comparison import Fault, OutputsComparison
 from harness.emulated_error import Compared, EmulatedError
+from harness.runners import Opener, Tensors
 
 Outputs = Mapping[str, NDArray[Any]]
 Judge = Callable[[Sequence[Outputs], Sequence[Outputs]], OutputsComparison]

@@ -20,10 +20,10 @@ from harness.calibration import Resources, calibrate, calibrate_cached
 from harness.calibration.auto import choose, split
 from harness.calibration.collect import group
 from harness.calibration.histogram import Histogram
-from harness.calibration.samples import Spool, describe, rereadable
 from harness.calibration.sizes import measure
 from harness.errors import DataError, LoweringError
 from harness.lowering.normalise import normalise
+from harness.samples import Spool, describe, rereadable
 from harness.spec import CalibrationSpec
 
 MODEL = """

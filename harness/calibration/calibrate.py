@@ -15,12 +15,13 @@ from harness.calibration.auto import choose, split
 from harness.calibration.collect import Collected, Progress, collect
 from harness.calibration.histogram import MASK_MAGNITUDE, Histogram
 from harness.calibration.methods import range_of
-from harness.calibration.model import DEFAULT_MEMORY_BYTES, Calibration, Choice, Opener, Tensors
-from harness.calibration.samples import Part, describe, rereadable
+from harness.calibration.model import DEFAULT_MEMORY_BYTES, Calibration, Choice
 from harness.emulated_error import EmulatedError, emulation_opener, open_cpu
 from harness.errors import CacheError, DataError
 from harness.lowering import Ranges, emulate, lower
 from harness.precision import Precision, PrecisionPlan
+from harness.runners import Opener, Tensors
+from harness.samples import Part, describe, rereadable
 from harness.spec import CalibrationSpec
 
 ALGORITHM = 1

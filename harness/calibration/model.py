@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-import onnx_ir as ir
-from numpy.typing import NDArray
 
 from harness.lowering.model import Ranges
 
-Tensors = Mapping[str, NDArray[Any]]
 DEFAULT_MEMORY_BYTES = 512 << 20
-
-
-class Runner(Protocol):
-    """What runs a model: the part of `harness.backends.base.Engine` that calibration needs."""
-
-    def run(self, feeds: Tensors) -> dict[str, NDArray[Any]]:
-        """Outputs by name for one set of feeds."""
-
-
-Opener = Callable[[ir.Model, Sequence[str]], AbstractContextManager[Runner]]
-"""Opens a model so that a run returns exactly the named tensors, intermediate or not."""
 Judge = Callable[[Ranges], float]
 """The mean relative error that a set of ranges leads to."""
 

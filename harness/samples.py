@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.calibration.model import Tensors
+from harness.runners import Tensors
 
 
 @dataclass(frozen=True)

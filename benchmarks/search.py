@@ -1,0 +1,152 @@
+"""The FP32 search beside bisection over layer order: nodes kept, evaluations, seconds.
+
+    python -m benchmarks.search [MODEL...]
+
+Both ask the same evaluator, by `mre` alone, on the shapes and data of the suite; `trt-harness fetch` brings
+magika and ppocrv4_rec.  Bisection is what Polygraphy's `debug precision` does: the shortest run of layers
+from the inputs that passes, the same from the outputs, and what the two share if that passes as well.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.backends import create
+from harness.cache import Cache
+from harness.emulated_error import Compared
+from harness.errors import UsageError
+from harness.fp32_case import SuiteSamples
+from harness.fp32_evaluator import EmulationEvaluator, evaluator
+from harness.fp32_result import Budget, Kept, SearchResult
+from harness.fp32_search import search
+from harness.model import Subject
+from harness.precision import Precision, PrecisionPlan
+from harness.spec_file import read_spec
+
+MODELS = Path(__file__).parent.parent / "suites" / "models"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A model, the limit on `mre`, and what the search may take: nodes, and evaluations to find them."""
+
+    model: str
+    precision: Precision
+    tolerance: float
+    nodes: int
+    evaluations: int
+
+
+TARGETS = (
+    Target("overflow_transformer", Precision.FP16, 5e-3, 5, 15),
+    Target("magika", Precision.FP16, 5e-3, 3, 12),
+    Target("ppocrv4_rec", Precision.INT8, 5e-2, 16, 12),
+)
+
+
+class Counted:
+    """An evaluator that counts the sets it is asked for, each once."""
+
+    def __init__(self, inner: EmulationEvaluator) -> None:
+        self._inner = inner
+        self._known: dict[Kept, float] = {}
+
+    @property
+    def evaluations(self) -> int:
+        """Sets evaluated."""
+        return len(self._known)
+
+    def passes(self, kept: Sequence[str]) -> bool:
+        """Whether the error is allowed."""
+        chosen = frozenset(kept)
+        if chosen not in self._known:
+            self._known[chosen] = self._inner(chosen)
+        return self._known[chosen] <= self._inner.tolerance
+
+
+def bisection(found: EmulationEvaluator) -> tuple[int | None, int]:
+    """Nodes that bisection over layer order keeps, None where it finds no set, and its evaluations."""
+    counted, order = Counted(found), found.candidates
+    if counted.passes(()):
+        return 0, counted.evaluations
+    forward = _shortest(counted, lambda size: order[:size], len(order))
+    backward = _shortest(counted, lambda size: order[len(order) - size :], len(order))
+    if forward is None or backward is None:
+        return None, counted.evaluations
+    shared = order[len(order) - backward : forward]
+    kept = shared if counted.passes(shared) else min(order[:forward], order[-backward:], key=len)
+    return len(kept), counted.evaluations
+
+
+def _shortest(counted: Counted, pick: Callable[[int], Sequence[str]], most: int) -> int | None:
+    failing, passing = 0, most
+    if not counted.passes(pick(passing)):
+        return None
+    while passing - failing > 1:
+        middle = (failing + passing) // 2
+        if counted.passes(pick(middle)):
+            passing = middle
+        else:
+            failing = middle
+    return passing
+
+
+def compare(target: Target, folder: Path) -> bool:
+    """Print one model's figures; whether the search keeps within its target."""
+    subject = Subject(read_spec(MODELS / target.model / "spec.toml"), create("onnxruntime"), Cache(folder))
+    with SuiteSamples(subject) as samples:
+        plan = PrecisionPlan(target.precision)
+        compared = Compared(subject.output_names, tuple(samples.cases))
+        ranges = subject.ranges(plan)
+        found = evaluator(
+            subject.normalised, plan, samples, target.tolerance, ranges=ranges, compared=compared
+        )
+        return _figures(target, found)
+
+
+def _figures(target: Target, found: EmulationEvaluator) -> bool:
+    start = time.perf_counter()
+    kept, asked = bisection(found)
+    bisected = time.perf_counter()
+    quick = search(found, found.ranking, budget=Budget(evaluations=target.evaluations))
+    searched = time.perf_counter()
+    whole = search(found, found.ranking)
+    label = (
+        f"{target.model}[{target.precision}] mre <= {target.tolerance:g}, {len(found.candidates)} candidates"
+    )
+    good = quick.passed and len(quick.nodes) <= target.nodes and not quick.diffuse
+    print(f"{label}: {'ok' if good else 'MISSED'}")
+    print(f"    bisection {kept} nodes, {asked} evaluations, {bisected - start:.1f} s")
+    allowed = f"(allowed: {target.nodes} in {target.evaluations})"
+    print(f"    search    {_words(quick)}, {searched - bisected:.1f} s {allowed}")
+    print(f"    to the end {_words(whole)}", flush=True)
+    return good
+
+
+def _words(result: SearchResult) -> str:
+    shown = ", shown minimal" if result.minimal else ""
+    total = result.evaluations + result.proof_evaluations
+    return f"{len(result.nodes)} nodes, {total} evaluations ({result.proof_evaluations} of them proof){shown}"
+
+
+def main(names: Sequence[str]) -> int:
+    """Compare on the named models, or all; 1 if a target is missed or a model is not fetched."""
+    chosen = [target for target in TARGETS if not names or target.model in names]
+    good = True
+    with tempfile.TemporaryDirectory() as folder:
+        for target in chosen:
+            try:
+                good = compare(target, Path(folder)) and good
+            except UsageError as error:
+                print(f"{target.model}: {error}")
+                good = False
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
