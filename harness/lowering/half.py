@@ -7,8 +7,9 @@
    weights have no say.
 4. A node with a finite weight beyond the type's range stays FP32: 65504 for FP16; BF16 ends just below FP32,
    where masks of -3.4e38 lie.  So do Q/DQ whose scale would be subnormal in FP16.
-5. GRU, LSTM and RNN with sequence_lens stay FP32 (TensorRT-RTX 1.7 misparses them), as do custom domains,
-   nodes with sequences or with tensors of unknown type, and those whose output type an attribute sets.
+5. What TensorRT's parser does not take in the type stays FP32: GRU, LSTM and RNN with sequence_lens, and the
+   operators of NOT_IN_HALF.  So do custom domains, nodes with sequences or with tensors of unknown type, and
+   those whose output type an attribute sets.
 6. Cast, Shape and Size read whatever comes.  Resize's region and scales stay FP32.
 7. Subgraphs are lowered too; their inputs and outputs, as those of the model, keep their types behind Casts.
 8. Weights are converted when they are written, rounded to nearest; a weight that only lowered nodes use keeps
@@ -22,7 +23,7 @@ import onnx_ir as ir
 from harness.lowering.convert import opset_of
 from harness.lowering.edit import Editor, is_tensor, retype
 from harness.lowering.model import LoweringSummary
-from harness.lowering.operators import PASS_THROUGH, QDQ, READERS, RECURRENT, TYPED_BY_ATTRIBUTE
+from harness.lowering.operators import NOT_IN_HALF, PASS_THROUGH, QDQ, READERS, RECURRENT, TYPED_BY_ATTRIBUTE
 from harness.lowering.passes import Pass
 from harness.lowering.schema import Port, disagreements, port
 from harness.lowering.weights import magnitude
@@ -124,6 +125,8 @@ class _Run:
             return "a sequence or a tensor of unknown type"
         if node.op_type in RECURRENT and len(node.inputs) > 4 and node.inputs[4] is not None:
             return f"{node.op_type} with sequence_lens"
+        if node.op_type in NOT_IN_HALF[self._label]:
+            return f"TensorRT's parser takes no {node.op_type} in {self._label}"
         if node.op_type in TYPED_BY_ATTRIBUTE:
             return f"schema: the output type of {node.op_type} follows an attribute"
         if not any(self._takes(node, index) for index in range(len(node.inputs))):

@@ -38,6 +38,13 @@ TYPED_BY_ATTRIBUTE = frozenset(
 
 RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
 
+_PARSER_REFUSES = frozenset({"MeanVarianceNormalization"})
+NOT_IN_HALF = {
+    "FP16": _PARSER_REFUSES,
+    "BF16": _PARSER_REFUSES | {"GRU", "HardSwish", "LpNormalization", "LpPool", "Mish"},
+}
+"""Operators that TensorRT's ONNX parser takes in FP32, but not in that type (found with TensorRT-RTX 1.7)."""
+
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 """Operators that INT8 quantizes."""
 
