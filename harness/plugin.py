@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from harness import errors, selection, xfails
+from harness import errors, gpus, selection, xfails
 from harness.heartbeat import Heartbeat
 from harness.options import FLAGS, Options
+from harness.parallel import Parallel, worker_count
 from harness.points import points
 from harness.report.collect import Collector, Phase, rank, record_from
 from harness.run import Run
@@ -31,6 +32,7 @@ pytest_plugins = (
 
 RUN = pytest.StashKey[Run]()
 BEAT = pytest.StashKey[Heartbeat]()
+LOST = pytest.StashKey[bool]()
 RECORDS = pytest.StashKey[list[dict[str, Any]]]()
 ONE_LINE = (errors.UsageError, errors.BackendError, errors.CacheError)
 
@@ -48,12 +50,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Read the options; choose the report's folder before JUnit's plugin looks for its own."""
-    bundled = tuple(config.getini("trt_models")) or (config.rootpath / "suites" / "models",)
+    """Read the options; choose the report's folder before JUnit's plugin looks for its own.
+
+    In a worker, before anything uses CUDA: see only the GPU that is its own.
+    """
+    if _is_worker(config):
+        gpus.settle(vars(config)["workerinput"], os.environ)
+    bundled = _bundled(config)
     xfail_file = config.rootpath / (config.getini("trt_xfails") or "suites/xfails.txt")
     with _usage():
         options = Options.parse(vars(config.option))
-    concerned = selection.concerns(_argument_paths(config), bundled) or bool(options.specs or options.onnx)
+    concerned = _concerns(config, options, bundled)
     run = config.stash[RUN] = Run(options, bundled, xfail_file, concerned, config.invocation_params.args)
     if concerned and not _is_worker(config) and not config.option.collectonly:
         with _usage():
@@ -63,6 +70,9 @@ def pytest_configure(config: pytest.Config) -> None:
         terminal = os.fdopen(os.dup(1), "w")
         config.add_cleanup(terminal.close)
         config.stash[BEAT] = Heartbeat(lambda text: print(text, end="", file=terminal, flush=True))
+        if config.pluginmanager.hasplugin("dsession") or config.pluginmanager.hasplugin("xdist"):
+            workers = len(config.getoption("tx", None) or ())
+            config.pluginmanager.register(Parallel(run, workers), "trt-harness-parallel")
         config.pluginmanager.register(Watch(run, collector, config.stash[BEAT]), "trt-harness-watch")
 
 
@@ -115,6 +125,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """`-n auto`: as many workers as GPUs, where the suites run on GPUs."""
+    with _usage():
+        options = Options.parse(vars(config.option))
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ or not _concerns(config, options, _bundled(config)):
+        return None
+    return worker_count(options.backend, options.provider)
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
     """Note stale expected failures on the controller, which collects nothing itself."""
     _note_stale(node.config, ids)
@@ -135,6 +155,15 @@ def pytest_runtestloop(session: pytest.Session) -> None:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """A worker whose GPU is lost to it ends here, reports sent; xdist puts a new one in its place."""
+    done = yield
+    if _is_worker(item.config) and item.stash.get(LOST, False):
+        os._exit(1)
+    return done
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -145,6 +174,7 @@ def pytest_runtest_makereport(
     item.stash[RECORDS] = []
     if report.passed and report.when == "call":
         _fail_regressed(report, item.config.stash[RUN])
+    item.stash[LOST] = item.stash.get(LOST, False) or _lost(call)
     if report.failed and call.excinfo and isinstance(call.excinfo.value, ONE_LINE):
         report.longrepr = chained(call.excinfo.value)
         report.__dict__["trt_usage"] = isinstance(call.excinfo.value, errors.UsageError)
@@ -225,6 +255,13 @@ def chained(error: BaseException) -> str:
     return "\n  because of ".join(lines)
 
 
+def _lost(call: pytest.CallInfo[None]) -> bool:
+    link = call.excinfo.value if call.excinfo else None
+    while link is not None and not isinstance(link, errors.DeviceLostError):
+        link = link.__cause__
+    return link is not None
+
+
 def _outcome(report: pytest.TestReport) -> str:
     if hasattr(report, "wasxfail"):
         return "xfailed" if report.skipped else "xpassed"
@@ -253,6 +290,14 @@ def _usage() -> Iterator[None]:
 
 def _is_worker(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
+
+
+def _bundled(config: pytest.Config) -> tuple[Path, ...]:
+    return tuple(config.getini("trt_models")) or (config.rootpath / "suites" / "models",)
+
+
+def _concerns(config: pytest.Config, options: Options, bundled: tuple[Path, ...]) -> bool:
+    return selection.concerns(_argument_paths(config), bundled) or bool(options.specs or options.onnx)
 
 
 def _argument_paths(config: pytest.Config) -> list[Path]:

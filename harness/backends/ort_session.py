@@ -53,7 +53,7 @@ class SessionSettings:
         """The `SessionOptions`: deterministic; of ONNX Runtime's own log only errors."""
         options = ort.SessionOptions()
         options.graph_optimization_level = LEVELS[self.level]
-        options.intra_op_num_threads = self.intra_op_threads
+        options.intra_op_num_threads = self.intra_op_threads or allowed_threads()
         options.inter_op_num_threads = self.inter_op_threads
         options.use_deterministic_compute = True
         options.log_severity_level = ERRORS_ONLY
@@ -169,6 +169,15 @@ def session_of(
         fallen = f"asked for {settings.provider}, ONNX Runtime fell back to {', '.join(got)}"
         raise NotHonouredError(f"{fallen}: {why}")
     return session
+
+
+def allowed_threads() -> int:
+    """As many threads as this process has processors, where it has not all; 0 lets ONNX Runtime decide.
+
+    By itself it starts a thread for each core of the machine and binds it there, whoever else works on it.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+    return allowed if allowed < (os.cpu_count() or 1) else 0
 
 
 def _info(arg: Any) -> TensorInfo:

@@ -16,7 +16,8 @@ RUNTIMES = (
     "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-cu12", "tensorrt-cu13", "tensorrt-rtx-cu13-libs",
 )  # fmt: skip
 PACKAGES = (
-    *RUNTIMES, "numpy", "onnx", "onnx-ir", "cuda-python", "pycuda", "pytest", "pytest-benchmark", "scipy",
+    *RUNTIMES, "numpy", "onnx", "onnx-ir", "cuda-python", "cuda-bindings", "pycuda", "nvidia-ml-py",
+    "pytest", "pytest-benchmark", "scipy",
 )  # fmt: skip
 
 

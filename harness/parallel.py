@@ -1,0 +1,76 @@
+"""pytest-xdist: GPUs for its workers, engines kept together; a plugin that knows no pytest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any
+
+from harness.gpus import Pool, allowed_cpus, gpu_names, uses_gpus
+from harness.report.collect import case_in
+from harness.run import Run
+from harness.selection import Case
+
+
+def worker_count(backend: str, provider: str | None) -> int | None:
+    """What `-n auto` means: a worker for each GPU; None (xdist decides) where engines run on none."""
+    return (len(gpu_names()) or None) if uses_gpus(backend, provider) else None
+
+
+class Parallel:
+    """Hooks of pytest-xdist's controller for one run of `workers` workers."""
+
+    def __init__(self, run: Run, workers: int) -> None:
+        self._run, self._workers = run, workers
+        self._groups: dict[str, str] = {}
+
+    @cached_property
+    def pool(self) -> Pool:
+        """The GPUs and who has them."""
+        options = self._run.options
+        names = gpu_names() if uses_gpus(options.backend, options.provider) else ()
+        return Pool(names, self._workers, allowed_cpus())
+
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell a worker its GPU before it starts."""
+        node.workerinput.update(self.pool.take(node.gateway.id))
+
+    def pytest_testnodedown(self, node: Any) -> None:
+        """A worker ended; its GPU is free."""
+        self.pool.give_back(node.gateway.id)
+
+    def pytest_xdist_make_scheduler(self, config: Any, log: Any) -> Any:
+        """Engines together, where no other way of sharing (`--dist`) was asked for."""
+        if config.getvalue("dist") != "load":
+            return None
+        from harness.xdist_groups import EngineScheduling
+
+        return EngineScheduling(config, log, self.group, order(self._run.selection.cases))
+
+    def group(self, nodeid: str) -> str:
+        """The case of a test; for others, its file."""
+        if nodeid not in self._groups:
+            case = case_in(nodeid, self._run.selection.ids)
+            self._groups[nodeid] = "-".join(case) if case else nodeid.rpartition("::")[0]
+        return self._groups[nodeid]
+
+
+def order(cases: Iterable[Case]) -> list[str]:
+    """Case ids as workers should take them: first one precision of every model, largest models first.
+
+    Precisions of one model wait for each other's reference, and a large one that comes last is waited for.
+    """
+    seen: dict[str, int] = {}
+    ranks: list[tuple[int, int, str]] = []
+    for case in cases:
+        turn = seen[case.spec.name] = seen.get(case.spec.name, -1) + 1
+        ranks.append((turn, -_model_bytes(case), case.id))
+    return [name for _, _, name in sorted(ranks)]
+
+
+def _model_bytes(case: Case) -> int:
+    from harness.assets import stored_path
+
+    member, onnx = case.spec.model.packaged, case.spec.model.onnx
+    path = stored_path(member) if member is not None else case.spec.folder / str(onnx)
+    return path.stat().st_size if path.is_file() else 0

@@ -1,0 +1,75 @@
+"""How pytest-xdist's workers share a run: all tests of one engine go to one worker, which builds it once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
+
+Group = Callable[[str], str]
+
+
+class EngineScheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """Groups by engine.  `group` gives the group of a test, `order` the groups' names in order of need.
+
+    1. A worker gets its next group when one test of its last is left, because a worker begins a test only
+       when it knows the next.
+    2. A test in which a worker crashed is not run again; the others of its group are.
+    """
+
+    collection: list[str] | None
+
+    def __init__(self, config: Any, log: Any, group: Group, order: Iterable[str] = ()) -> None:
+        super().__init__(config, log)
+        self._group = group
+        self._rank = {name: rank for rank, name in enumerate(order)}
+
+    def _split_scope(self, nodeid: str) -> str:
+        return self._group(nodeid)
+
+    def schedule(self) -> None:
+        """Give every worker its first groups; later, give a worker that has come since its own."""
+        assert self.collection_is_completed
+        if self.collection is None:
+            if not self._check_nodes_have_same_collection():
+                return
+            collected: list[str] = list(next(iter(self.registered_collections.values())))
+            self.collection = collected
+            self._queue_all(collected)
+            for node in self.nodes:
+                if self.workqueue:
+                    self._assign_work_unit(node)
+        for node in self.nodes:
+            self._reschedule(node)
+
+    def _queue_all(self, nodeids: Iterable[str]) -> None:
+        units: dict[str, dict[str, bool]] = {}
+        for nodeid in nodeids:
+            units.setdefault(self._group(nodeid), {})[nodeid] = False
+        last = len(self._rank)
+        for name in sorted(units, key=lambda one: self._rank.get(one, last)):
+            self.workqueue[name] = units[name]
+
+    def _reschedule(self, node: WorkerController) -> None:
+        if node.shutting_down:
+            return
+        while self.workqueue and self._pending_of(self.assigned_work[node]) <= 1:
+            self._assign_work_unit(node)
+        if not self.workqueue:
+            node.shutdown()
+
+    def remove_node(self, node: WorkerController) -> str | None:
+        """Take a worker out; the test in which it crashed, if it did.  What it left goes to others."""
+        units = self.assigned_work[node]
+        left: list[tuple[dict[str, bool], str]] = [
+            (unit, nodeid) for unit in units.values() for nodeid, done in unit.items() if not done
+        ]
+        if left:
+            unit, crashed = left[0]
+            unit[crashed] = True
+        for name in [name for name, unit in units.items() if all(unit.values())]:
+            del units[name]
+        super().remove_node(node)
+        return left[0][1] if left else None
