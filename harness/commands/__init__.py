@@ -3,5 +3,7 @@
 The subcommand's name is the module's, with dashes; imports of anything heavy belong into `run`.
 """
 
-COMMANDS: tuple[str, ...] = ("init", "fetch", "search_fp32", "report", "diff", "inspect", "doctor", "trtexec")
+COMMANDS: tuple[str, ...] = (
+    "init", "fetch", "search_fp32", "bundle", "report", "diff", "inspect", "doctor", "trtexec",
+)  # fmt: skip
 """The modules, in the order of `trt-harness --help`."""
