@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import struct
+import tokenize
 import zipfile
 import zlib
 from typing import IO, Any
@@ -19,7 +21,13 @@ from harness.user_code import call_loader, load_function
 MAX_MEMBER_BYTES = 2 * 2**30
 """Largest array taken out of an npz, which is unpacked in memory; npy files are memory-mapped instead."""
 
-_BROKEN = (OSError, ValueError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+_BROKEN = (
+    *(OSError, ValueError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error),
+    # What NumPy raises on headers that are no tuple of a dtype, an order and a shape.
+    *(SyntaxError, TypeError, OverflowError, MemoryError, tokenize.TokenError, struct.error),
+)
+_PLAIN_PACKING = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""How NumPy packs.  Others unpack all at once, whatever size the archive states."""
 
 
 def load_array(spec: ModelSpec, key: str, source: DataSource, *, allow_code: bool = True) -> NDArray[Any]:
@@ -74,6 +82,10 @@ def _from_npz(spec: ModelSpec, key: str, name: str, member: str) -> NDArray[Any]
                     f"member {member!r} unpacks to {info.file_size} bytes (limit {MAX_MEMBER_BYTES}); use npy"
                 )
                 raise data_error(spec, key, name, rule)
+            if info.compress_type not in _PLAIN_PACKING:
+                raise data_error(
+                    spec, key, name, f"member {member!r} is packed in a way that NumPy never uses"
+                )
             with archive.open(info) as stream:
                 return _read_member(stream, info.file_size)
     except _BROKEN as error:
@@ -92,7 +104,7 @@ def _read_member(stream: IO[bytes], size: int) -> NDArray[Any]:
     count = math.prod(shape)
     if count * dtype.itemsize != size - stream.tell():
         raise ValueError(f"shape {shape} of {dtype} does not match the {size} bytes there are")
-    array: NDArray[Any] = np.frombuffer(stream.read(), dtype, count)
+    array: NDArray[Any] = np.frombuffer(stream.read(count * dtype.itemsize), dtype, count)
     return array.reshape(shape, order="F" if fortran else "C")
 
 

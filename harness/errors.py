@@ -19,13 +19,23 @@ Stages chain: ``raise BuildError(f"{spec.name}[{plan}]: ...") from error``.
 
 from __future__ import annotations
 
+MAX_LINE = 2000
+"""Characters of a user's mistake; names in models may be a megabyte long."""
+
 
 class HarnessError(Exception):
-    """Base of every error that this project raises on purpose."""
+    """Base of every error that this project raises on purpose; its text is safe to print."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class UsageError(HarnessError):
     """The user's input is at fault; the message is one line and complete."""
+
+    def __str__(self) -> str:
+        line = " ".join(super().__str__().split("\n"))
+        return line if len(line) <= MAX_LINE else f"{line[: MAX_LINE - 3]}..."
 
 
 class SpecError(UsageError):
@@ -83,3 +93,17 @@ def shorten(value: object, limit: int = 200) -> str:
         return text
     half = (limit - 3) // 2
     return f"{text[:half]}...{text[-half:]}"
+
+
+def printable(text: str) -> str:
+    """`text` with whatever a terminal would act on as backslash escapes; line breaks and tabs stay.
+
+    Names in models and files are any text: colours, cursor moves, titles, text that runs backwards.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")

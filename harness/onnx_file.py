@@ -6,8 +6,10 @@ Weights are not copied when models are cloned; external data stays in its file, 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import tempfile
+import warnings
 from pathlib import Path
 
 import onnx
@@ -23,6 +25,9 @@ EXTERNAL_BYTES = 1_500_000_000
 """Weights of more bytes than this go to a file beside the model; protobuf itself ends at 2 GiB."""
 
 _SMALL_BYTES = 1024
+
+# It logs what `defects` finds as well, with names as they are, whatever a terminal makes of them.
+logging.getLogger("onnx_ir").setLevel(logging.ERROR)
 
 
 def read(path: str | Path) -> ir.Model:
@@ -45,7 +50,10 @@ def read(path: str | Path) -> ir.Model:
 
 def _deserialize(proto: onnx.ModelProto, path: Path) -> ir.Model:
     try:
-        return ir.serde.deserialize_model(proto)
+        with warnings.catch_warnings():
+            # onnx warns of keys of external data that it does not know; they mean nothing here.
+            warnings.simplefilter("ignore", UserWarning)
+            return ir.serde.deserialize_model(proto)
     except (ir.serde.SerdeError, ValueError, TypeError, KeyError) as error:
         raise ModelError(f"{path}: cannot be taken: {_first_cause(error)}") from error
 

@@ -13,6 +13,7 @@ from typing import Any
 import onnx
 from google.protobuf.message import DecodeError
 
+from harness import onnx_schema
 from harness.errors import ModelError, shorten
 
 OPSETS = range(7, 27)
@@ -47,6 +48,12 @@ def check(proto: onnx.ModelProto, path: Path) -> None:
             raise ModelError(f"{path}: sparse initializer {shorten(name)}: not supported, store it dense")
     for tensor in tensors(proto):
         _check_tensor(tensor, path)
+    for misuse in onnx_schema.misuses(nodes(proto), _opset(proto)):
+        raise ModelError(f"{path}: {misuse}")
+
+
+def _opset(proto: onnx.ModelProto) -> int:
+    return next(o.version for o in proto.opset_import if o.domain in onnx_schema.DEFAULT_DOMAINS)
 
 
 def _check_opset(proto: onnx.ModelProto, path: Path) -> None:
@@ -98,7 +105,7 @@ _UNCHECKED = {
 
 
 def _check_external(tensor: onnx.TensorProto, path: Path) -> None:
-    entry = {item.key: item.value for item in tensor.external_data}
+    entry = {_text(item.key): _text(item.value) for item in tensor.external_data}
     where = f"{path}: external data of {shorten(tensor.name)}"
     location = entry.get("location", "")
     file = _inside(path.parent, location, where)
@@ -119,14 +126,21 @@ def _number(text: str | None, key: str, where: str) -> int | None:
     return int(text)
 
 
+def _text(value: str | bytes) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
+
+
 def _inside(folder: Path, location: str, where: str) -> Path:
     """The file at `location`, which must lie in `folder` after links are followed."""
     file = folder / location
     escapes = not location or Path(location).is_absolute() or ".." in Path(location).parts
-    if escapes or not file.resolve().is_relative_to(folder.resolve()):
-        raise ModelError(f"{where}: {shorten(location)} leaves the model's folder")
-    if not file.is_file():
-        raise ModelError(f"{where}: file {shorten(location)} is missing")
+    try:
+        if escapes or not file.resolve().is_relative_to(folder.resolve()):
+            raise ModelError(f"{where}: {shorten(location)} leaves the model's folder")
+        if not file.is_file():
+            raise ModelError(f"{where}: file {shorten(location)} is missing")
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{where}: {shorten(location)} is no name of a file") from error
     if file.stat().st_nlink > 1:
         raise ModelError(f"{where}: {shorten(location)} is a hard link to another file: copy it")
     return file

@@ -25,6 +25,7 @@ from harness.onnx_graph import all_nodes, all_values
 _SYMMETRIC_RESIZE = 11
 _FLAT_HARDMAX = 13
 _PLAIN_SCAN = 9
+CONVERTER_ERRORS = (onnx.version_converter.ConvertError, onnx.shape_inference.InferenceError)
 
 
 def opset_of(model: ir.Model) -> int:
@@ -69,7 +70,7 @@ def _converted(model: ir.Model, version: int) -> ir.Model:
 
     try:
         return through(model, change)
-    except (RuntimeError, onnx.version_converter.ConvertError, ValueError) as error:
+    except (RuntimeError, ValueError, *CONVERTER_ERRORS) as error:
         reason = " ".join(str(error).split())
         start = opset_of(model)
         raise ModelError(f"opset {start} cannot be converted to {version}: {reason}") from error

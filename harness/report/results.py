@@ -80,6 +80,8 @@ def recover(journal: Path) -> Results:
     lines = [_json(journal, line) for line in _text(journal).split("\n")[:-1] if line]
     if not lines:
         raise UsageError(f"{journal}: empty; no test had begun")
+    if not all(isinstance(line, dict) for line in lines):
+        raise UsageError(f"{journal}: not the journal of a run: its lines must be JSON objects")
     records = [line["record"] for line in lines if "record" in line]
     tests = [line["test"] for line in lines if "test" in line]
     body = {**_versioned(journal, lines[0]), "records": records, "tests": tests}
@@ -104,7 +106,7 @@ def _text(file: Path) -> str:
 def _json(file: Path, text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{file}: truncated or not JSON: {error}") from error
 
 
