@@ -4,7 +4,7 @@
 
 Both ask the same evaluator, by `mre` alone, on the shapes and data of the suite; `trt-harness fetch` brings
 magika and ppocrv4_rec.  Bisection is what Polygraphy's `debug precision` does: the shortest run of layers
-from the inputs that passes, the same from the outputs, and what the two share if that passes as well.
+that passes, from the inputs or from the outputs.  What the two share is shown too, where that passes.
 """
 
 from __future__ import annotations
@@ -69,18 +69,36 @@ class Counted:
         return self._known[chosen] <= self._inner.tolerance
 
 
-def bisection(found: EmulationEvaluator) -> tuple[int | None, int]:
-    """Nodes that bisection over layer order keeps, None where it finds no set, and its evaluations."""
+@dataclass(frozen=True)
+class Bisected:
+    """Nodes kept from the inputs, from the outputs and by both, None where nothing passes; evaluations."""
+
+    forward: int | None
+    backward: int | None
+    shared: int | None
+    evaluations: tuple[int, int]
+
+    def __str__(self) -> str:
+        one, both = self.evaluations
+        return (
+            f"{self.forward} nodes forward in {one} evaluations, {self.backward} backward; "
+            f"{self.shared} shared, all in {both}"
+        )
+
+
+def bisection(found: EmulationEvaluator) -> Bisected:
+    """What bisection over layer order keeps."""
     counted, order = Counted(found), found.candidates
     if counted.passes(()):
-        return 0, counted.evaluations
+        return Bisected(0, 0, 0, (1, 1))
     forward = _shortest(counted, lambda size: order[:size], len(order))
+    one = counted.evaluations
     backward = _shortest(counted, lambda size: order[len(order) - size :], len(order))
     if forward is None or backward is None:
-        return None, counted.evaluations
+        return Bisected(forward, backward, None, (one, counted.evaluations))
     shared = order[len(order) - backward : forward]
-    kept = shared if counted.passes(shared) else min(order[:forward], order[-backward:], key=len)
-    return len(kept), counted.evaluations
+    kept = len(shared) if counted.passes(shared) else None
+    return Bisected(forward, backward, kept, (one, counted.evaluations))
 
 
 def _shortest(counted: Counted, pick: Callable[[int], Sequence[str]], most: int) -> int | None:
@@ -111,7 +129,7 @@ def compare(target: Target, folder: Path) -> bool:
 
 def _figures(target: Target, found: EmulationEvaluator) -> bool:
     start = time.perf_counter()
-    kept, asked = bisection(found)
+    layers = bisection(found)
     bisected = time.perf_counter()
     quick = search(found, found.ranking, budget=Budget(evaluations=target.evaluations))
     searched = time.perf_counter()
@@ -121,7 +139,7 @@ def _figures(target: Target, found: EmulationEvaluator) -> bool:
     )
     good = quick.passed and len(quick.nodes) <= target.nodes and not quick.diffuse
     print(f"{label}: {'ok' if good else 'MISSED'}")
-    print(f"    bisection {kept} nodes, {asked} evaluations, {bisected - start:.1f} s")
+    print(f"    bisection {layers}, {bisected - start:.1f} s")
     allowed = f"(allowed: {target.nodes} in {target.evaluations})"
     print(f"    search    {_words(quick)}, {searched - bisected:.1f} s {allowed}")
     print(f"    to the end {_words(whole)}", flush=True)
