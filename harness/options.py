@@ -69,6 +69,8 @@ FLAGS: tuple[Flag, ...] = (
          f"(default: {DEFAULT_LAYER_MEMORY})", DEFAULT_LAYER_MEMORY),
     _one("--trt-baseline", "PATH", "results.json, run's folder or folder of runs: fail where accuracy or "
          "latency regressed against it (default: none)"),
+    _switch("--trt-search-fp32", "search the nodes that must stay FP32 for every case whose outputs are "
+            "precision-limited, and propose them: the one option that adds to a run (default: off)"),
     _switch("--trt-interleave", "measure the baseline's engine, if the cache still has it, in turn with the "
             "new one (default: off)"),
 )  # fmt: skip
@@ -98,6 +100,7 @@ class Options:
     layer_memory_bytes: int = 512 * 2**20
     baseline: Path | None = None
     interleave: bool = False
+    search_fp32: bool = False
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Options:
@@ -120,6 +123,7 @@ class Options:
             layer_memory_bytes=parse_bytes("--trt-layer-memory", given["trt_layer_memory"]),
             baseline=_baseline(given["trt_baseline"], given["trt_interleave"]),
             interleave=given["trt_interleave"],
+            search_fp32=given["trt_search_fp32"],
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from harness.selection import Case
 pytest_plugins = (
     "harness.fixtures.session",
     "harness.fixtures.cases",
+    "harness.fixtures.search",
     "harness.fixtures.metamorphic",
     "harness.fixtures.latency",
 )
@@ -246,13 +247,15 @@ def _fail_regressed(report: pytest.TestReport, run: Run) -> None:
 
 
 def chained(error: BaseException) -> str:
-    """`BuildError: ...` and its causes, a line each."""
-    lines = []
+    """`BuildError: ...` and its causes, a line each; where a child process died, its stack."""
+    lines, stack = [], []
     link: BaseException | None = error
     while link is not None:
         lines.append(f"{type(link).__name__}: {link}")
+        if isinstance(link, errors.DiedError):
+            stack += [f"    {errors.printable(line)}" for line in link.stack.splitlines()]
         link = link.__cause__
-    return "\n  because of ".join(lines)
+    return "\n".join(["\n  because of ".join(lines), *stack])
 
 
 def _lost(call: pytest.CallInfo[None]) -> bool:

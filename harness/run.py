@@ -14,7 +14,7 @@ from pathlib import Path
 from harness import __version__, selection, xfails
 from harness.errors import UsageError
 from harness.options import Options
-from harness.report import changes
+from harness.report import changes, proposals
 from harness.report.baseline import Difference, against
 from harness.report.collect import Collector, now
 from harness.report.environment import RUNTIMES, environment, versions
@@ -101,7 +101,8 @@ class Run:
             f"{self.xfail_file}:{entry.line}: stale, no such test: {entry.nodeid}" for entry in self.stale
         ]
         changed = changes.lines(self.differences, changes.SEEN) if self.differences else []
-        notes = [*stale, *doubtful(self.collector.records), *changed]
+        proposed = proposals.lines(self.collector.records)
+        notes = [*stale, *proposed, *doubtful(self.collector.records), *changed]
         report = self.trouble or f"report: {self.collector.folder}"
         return [*(table(rows) if rows else []), *notes, report]
 

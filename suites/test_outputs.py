@@ -6,7 +6,7 @@ from harness.report.plain import plain
 from harness.validate import answers, explain
 
 
-def test_outputs(case, question, built, record, reproduce):
+def test_outputs(case, question, built, record, reproduce, propose_fp32):
     """All outputs are within tolerance of the FP32 reference at all shapes; one failure tells all."""
     label, found = f"{case.spec.name}[{case.precision}]", []
     for answer in answers(question):
@@ -20,5 +20,7 @@ def test_outputs(case, question, built, record, reproduce):
             warnings=answer.triage.warnings,
             message="" if answer.triage.verdict == "pass" else explain(label, [answer], reproduce),
         )
-    if any(answer.triage.verdict != "pass" for answer in found):
-        pytest.fail(explain(label, found, reproduce), pytrace=False)
+    verdicts = {answer.triage.verdict for answer in found}
+    if verdicts != {"pass"}:
+        proposal = propose_fp32() if "precision-limited" in verdicts else ""
+        pytest.fail(explain(label, found, reproduce) + proposal, pytrace=False)

@@ -38,7 +38,8 @@ def bundle(tmp_path: Path, *arguments: str, case: str = "net-fp16", spec: Path |
 def reproduce(folder: Path) -> subprocess.CompletedProcess[str]:
     """Run the script where this repository cannot be imported."""
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
-    code = "import sys, runpy; sys.modules['harness'] = None; runpy.run_path('reproduce.py', run_name='__main__')"
+    script = "runpy.run_path('reproduce.py', run_name='__main__')"
+    code = f"import sys, runpy; sys.modules['harness'] = None; {script}"
     return subprocess.run(
         [sys.executable, "-I", "-c", code],
         cwd=folder,

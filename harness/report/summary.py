@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from harness.report import proposals
 from harness.report.baseline import Difference
 from harness.report.changes import counts, one_line, regressions
 from harness.report.collect import BAD
@@ -28,7 +29,21 @@ def lines(results: Results, differences: Sequence[Difference] = ()) -> list[str]
     rows = [cells(row) for row in overview(results.records)]
     bad = [record for record in results.records if record.verdict in BAD]
     changed = _changed(differences) if differences else []
-    return [*_head(results), "", *_table(rows), *changed, *_failures(bad), *_missing(results), *PAGES]
+    proposed = _proposals(results.records)
+    table = ["", *_table(rows)]
+    return [*_head(results), *table, *changed, *proposed, *_failures(bad), *_missing(results), *PAGES]
+
+
+def _proposals(records: Iterable[Record]) -> list[str]:
+    """What searches propose to write into specs."""
+    every = list(records)
+    said = [f"- {escape(line)}" for line in proposals.lines(every)]
+    blocks = [
+        line
+        for r in proposals.proposing(every)
+        for line in ("", f"{escape(r.model)}:", "", fenced(proposals.toml(r)))
+    ]
+    return ["", "## FP32 nodes", "", *said, *blocks] if said else []
 
 
 def _changed(differences: Sequence[Difference]) -> list[str]:
