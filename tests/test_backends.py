@@ -26,7 +26,7 @@ class Fake:
 def pretend(monkeypatch: pytest.MonkeyPatch, **found: str | Exception | None) -> None:
     """Make `_tensorrt(name)` raise an error, or give a backend that cannot run for a reason."""
 
-    def tensorrt(name: str, _cuda: str | None) -> Any:
+    def tensorrt(name: str, *_: object) -> Any:
         what = found.get(name, BackendUnavailableError(f"{name} is not installed: pip install {name}"))
         if isinstance(what, Exception):
             raise what

@@ -181,6 +181,14 @@ def test_what_tensorrt_refuses_is_said_before_building(backend: TensorRTBackend,
     assert not list(tmp_path.iterdir())
 
 
+def test_progress_of_a_child_process_is_told(bindings: Bindings, tmp_path: Path) -> None:
+    steps: list[tuple[str, int, int]] = []
+    backend = TensorRTBackend(bindings.name, progress=lambda *step: steps.append(step))
+    backend.build(request(Precision.FP32), tmp_path)
+    assert steps
+    assert steps[0][0].startswith("Building engine")
+
+
 def test_progress_is_told(bindings: Bindings, tmp_path: Path) -> None:
     steps: list[tuple[str, int, int]] = []
     backend = TensorRTBackend(bindings.name, isolate=False, progress=lambda *step: steps.append(step))

@@ -10,6 +10,7 @@ from harness.errors import BackendUnavailableError, UsageError
 if TYPE_CHECKING:
     from harness.backends.base import Backend
     from harness.backends.device import Binding
+    from harness.backends.relay import Progress
 
 NAMES = ("onnxruntime", "tensorrt", "tensorrt_rtx")
 PREFERRED = ("tensorrt", "tensorrt_rtx")
@@ -36,13 +37,15 @@ def choose(
     provider: str | None = None,
     cuda: str | None = None,
     cuda_graph: bool = False,
+    progress: Progress | None = None,
     **options: Any,
 ) -> Choice:
     """The backend called `name`; `auto`: the first of TensorRT, TensorRT-RTX, ONNX Runtime that can run here.
 
     `provider` is an execution provider of ONNX Runtime and implies it; `cuda`: what device memory is had
-    through; `cuda_graph` goes with ONNX Runtime's CUDA provider; `options` are fields of
-    `OnnxRuntimeBackend`.  Raises UsageError, and BackendUnavailableError that says how to install it.
+    through; `cuda_graph` goes with ONNX Runtime's CUDA provider; `progress` is told the phases of TensorRT's
+    builds; `options` are fields of `OnnxRuntimeBackend`.  Raises UsageError, and BackendUnavailableError that
+    says how to install it.
     """
     if cuda_graph and (name in PREFERRED or provider != CUDA):
         raise UsageError(f"CUDA graph: goes with the provider {CUDA} of the backend onnxruntime alone")
@@ -52,18 +55,18 @@ def choose(
         raise UsageError(f"provider = {provider!r}: goes with the backend onnxruntime, not {name}")
     options |= {"cuda": cuda, "cuda_graph": cuda_graph}
     if name == "auto" and provider is None:
-        return _auto(options)
+        return _auto(options, progress)
     reason = "asked for" if name != "auto" else f"it has the provider asked for, {provider}"
     if name in PREFERRED:
-        return Choice(_tensorrt(name, cuda), reason)
+        return Choice(_tensorrt(name, cuda, progress), reason)
     return Choice(_onnxruntime(provider, options), reason)
 
 
-def _auto(options: dict[str, Any]) -> Choice:
+def _auto(options: dict[str, Any], progress: Progress | None) -> Choice:
     against = []
     for name in PREFERRED:
         try:
-            backend = _tensorrt(name, options["cuda"])
+            backend = _tensorrt(name, options["cuda"], progress)
         except BackendUnavailableError as error:
             against.append(str(error))
             continue
@@ -74,10 +77,10 @@ def _auto(options: dict[str, Any]) -> Choice:
     return Choice(_onnxruntime(None, options), "; ".join(against))
 
 
-def _tensorrt(name: str, cuda: str | None) -> Backend:
+def _tensorrt(name: str, cuda: str | None, progress: Progress | None) -> Backend:
     from harness.backends.tensorrt import TensorRTBackend
 
-    backend: Backend = TensorRTBackend(name, cuda=cast("Binding | None", cuda))
+    backend: Backend = TensorRTBackend(name, cuda=cast("Binding | None", cuda), progress=progress)
     backend.info()
     return backend
 

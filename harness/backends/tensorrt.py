@@ -7,7 +7,9 @@ version by type, and by a double of runtime, engine and context.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,6 +20,7 @@ from harness import onnx_file
 from harness.backends import device, trt_options
 from harness.backends.base import Audit, BackendInfo, BuildRequest, Face
 from harness.backends.ort_device import gpu_facts
+from harness.backends.relay import Progress, relay
 from harness.backends.tensorrt_audit import audit
 from harness.backends.tensorrt_build import Aids, BuildTask, Built, NetworkCode, build, build_by_name
 from harness.backends.tensorrt_mark import Marking
@@ -25,7 +28,6 @@ from harness.backends.tensorrt_record import ONNX, PLAN, Origin, read_origin, re
 from harness.backends.tensorrt_run import TensorRTEngine
 from harness.backends.trt_bindings import PRODUCT, Bindings, load_bindings
 from harness.backends.trt_fence import fence
-from harness.backends.trt_progress import Progress
 from harness.backends.trt_rtx import gpu_refusal
 from harness.backends.trt_timing import TimingCache
 from harness.errors import BackendError, BuildError, NotHonouredError, RunError
@@ -40,15 +42,13 @@ from harness.spec import BuildSpec
 if TYPE_CHECKING:
     from harness.backends.base import Engine
 
-INSTRUMENTED = "instrumented.plan"
-
 
 @dataclass(frozen=True)
 class TensorRTBackend:
     """Builds plan files and opens them; `name` is the bindings module.
 
-    `isolate`: build in a child process, for at most `build_s` seconds; `progress` is called in this process
-    alone, so it goes with `isolate=False`.  `cuda`: `pycuda` or `cuda-python`; None takes the one installed.
+    `isolate`: build in a child process, for at most `build_s` seconds.  `progress` is told the phases of
+    builds.  `cuda`: `pycuda` or `cuda-python`; None takes the one installed.
     `timing_folder`: where timing caches are kept; None takes the user's cache folder.
     """
 
@@ -97,10 +97,9 @@ class TensorRTBackend:
             raise BuildError(f"{what}: {self.bindings}: {'; '.join(reasons)}")
         onnx_file.write(fence(lowered.model), folder / ONNX)
         task = _task(request)
-        aids = Aids(self.progress, request.calibration, self._calibration_device(task), self._timing())
         if request.engine is not None:
             return self._adopt(request.engine, task, folder, what)
-        built = self._inspected(self._build(task, folder, folder / PLAN, what, aids), folder / PLAN)
+        built = self._inspected(self._built(request, task, folder, what), folder / PLAN)
         write_record(folder, task, built, self._origin(built.version))
         outputs = [value.name or "" for value in lowered.model.graph.outputs]
         found = audit(built, task.precision, task.kept, outputs)
@@ -115,29 +114,33 @@ class TensorRTBackend:
     def load_instrumented(self, folder: Path, tensors: Sequence[str]) -> Engine:
         """Build the model in `folder` again, `tensors` marked as outputs, and open it.  Raises RunError."""
         task = replace(read_task(folder), outputs=tuple(tensors), marking=self.instrumentation)
-        plan = folder / INSTRUMENTED
-        try:
-            what = f"{folder.name}, {len(tensors)} tensors as {self.instrumentation}"
-            self._build(task, folder, plan, what, Aids(self.progress, timing_cache=self._timing()))
+        what = f"{folder.name}, {len(tensors)} tensors as {self.instrumentation}"
+        with tempfile.TemporaryDirectory(prefix="trt-harness-") as name:
+            plan = Path(name, PLAN)
+            try:
+                self._build(task, folder / ONNX, plan, what, Aids(timing_cache=self._timing()))
+            except BuildError as error:
+                raise RunError(str(error)) from error
             engine = self._open(plan, read_origin(folder))
-        except BuildError as error:
-            raise RunError(str(error)) from error
-        finally:
-            plan.unlink(missing_ok=True)
-        return (
-            engine
-            if self.instrumentation == "marked outputs"
-            else engine.listening(tensors, self.instrumentation)
-        )
+        marked = self.instrumentation == "marked outputs"
+        return engine if marked else engine.listening(tensors, self.instrumentation)
 
-    def _build(self, task: BuildTask, folder: Path, plan: Path, what: str, aids: Aids) -> Built:
-        """A build that shares data or memory with this process stays in it."""
-        onnx = folder / ONNX
+    def _built(self, request: BuildRequest, task: BuildTask, folder: Path, what: str) -> Built:
+        """A build with the GPU that calibrators of weakly typed INT8 run on; a cache of theirs needs none."""
+        timing, onnx, plan = self._timing(), folder / ONNX, folder / PLAN
+        if request.calibration is None or task.options.calibration_cache:
+            return self._build(task, onnx, plan, what, Aids(None, request.calibration, None, timing))
+        with contextlib.closing(device.open_device(self.cuda)) as gpu:
+            return self._build(task, onnx, plan, what, Aids(None, request.calibration, gpu, timing))
+
+    def _build(self, task: BuildTask, onnx: Path, plan: Path, what: str, aids: Aids) -> Built:
+        """A build in a child process, unless it shares data or memory with this one."""
         try:
-            if self.isolate and aids.calibration is None and aids.progress is None:
-                arguments = (self.name, task, onnx, plan, aids.timing_cache)
+            if not self.isolate or aids.calibration is not None:
+                return build(self.bindings, task, onnx, plan, replace(aids, progress=self.progress))
+            with relay(self.progress) as told:
+                arguments = (self.name, task, onnx, plan, replace(aids, progress=told))
                 return isolated(build_by_name, *arguments, timeout_s=self.build_s)
-            return build(self.bindings, task, onnx, plan, aids)
         except NotHonouredError as error:
             raise NotHonouredError(f"{what}: {error}") from error
         except BackendError as error:
@@ -149,12 +152,6 @@ class TensorRTBackend:
             return built
         with self._open(plan, self._origin(built.version)) as engine:
             return replace(built, engine=engine.facts().layers)
-
-    def _calibration_device(self, task: BuildTask) -> device.Device | None:
-        """The GPU that calibrators of weakly typed INT8 run on; a calibration cache needs none."""
-        if task.options.typing == "strong" or not task.precision.quantized or task.options.calibration_cache:
-            return None
-        return device.open_device(self.cuda)
 
     def _timing(self) -> TimingCache | None:
         if self.bindings.rtx:

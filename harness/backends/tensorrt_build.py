@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from harness.backends import tensorrt_strong, tensorrt_weak, trt_options, trt_progress
 from harness.backends.base import CalibrationData
 from harness.backends.device import Device
+from harness.backends.relay import Progress
 from harness.backends.tensorrt_layers import EngineLayer, layers_from_dump
 from harness.backends.tensorrt_mark import Marking, mark_tensors
 from harness.backends.tensorrt_network import (
@@ -82,9 +83,9 @@ class Built:
 
 @dataclass(frozen=True)
 class Aids:
-    """What a build may use besides its task; nothing of it crosses processes."""
+    """What a build may use besides its task; neither data nor devices cross processes."""
 
-    progress: trt_progress.Progress | None = None
+    progress: Progress | None = None
     calibration: CalibrationData | None = None
     device: Device | None = None
     timing_cache: TimingCache | None = None
@@ -101,9 +102,9 @@ class _Site:
     config: trt.IBuilderConfig
 
 
-def build_by_name(name: str, task: BuildTask, onnx: Path, plan: Path, timing: TimingCache | None) -> Built:
+def build_by_name(name: str, task: BuildTask, onnx: Path, plan: Path, aids: Aids) -> Built:
     """`build` with the bindings of that name; what a child process runs."""
-    return build(load_bindings(name), task, onnx, plan, Aids(timing_cache=timing))
+    return build(load_bindings(name), task, onnx, plan, aids)
 
 
 def build(bindings: Bindings, task: BuildTask, onnx: Path, plan: Path, aids: Aids | None = None) -> Built:

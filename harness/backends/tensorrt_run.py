@@ -112,7 +112,9 @@ class TensorRTEngine:
         for port in self.ports_in:
             self._bind_input(context, port, arrays[port.name], buffers)
         self._require_shapes(context)
-        allocators = {port.name: self._bind_output(context, port, buffers) for port in self.ports_out}
+        allocators: dict[str, Any] = {
+            port.name: self._bind_output(context, port, buffers) for port in self.ports_out
+        }
         self._execute(context, allocators)
         self.device.synchronize(self.stream)
         shapes = {name: self._final_shape(context, name, given) for name, given in allocators.items()}

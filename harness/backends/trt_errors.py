@@ -37,7 +37,7 @@ def not_loaded(
 
 def mismatch(origin: Origin | None, version: str, gpu: str) -> str | None:
     """What differs between the builder of a plan and what would run it; None if nothing does."""
-    if origin is None:
+    if origin is None or not origin.version:
         return None
     if origin.version != version:
         return f"the plan was built by {origin.backend} {origin.version}, this is {version}"

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from harness.backends.relay import Progress
 from harness.backends.trt_log import implement
 
 if TYPE_CHECKING:
     import tensorrt as trt
-
-Progress = Callable[[str, int, int], None]
-"""Called with the phase and how many of its steps are done, of how many."""
 
 
 class Monitor:

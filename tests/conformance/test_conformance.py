@@ -101,7 +101,7 @@ FAULTS = {
         OPTIONS, "builder_optimization_level = level", "max_workspace_size = level", _from_10
     ),
     "a number for an enum": Fault(OPTIONS, "api.ProfilingVerbosity.DETAILED", "2"),
-    "a missing argument": Fault("tensorrt_build.py", "network(network, config)", "network(network)"),
+    "a missing argument": Fault("tensorrt_build.py", "(site.network, site.config)", "(site.network)"),
     "a layer that may be None": Fault("tensorrt_network.py", "if layer is None:", "if layer == 0:"),
 }
 
