@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from harness.fp32_region import regions
 from harness.fp32_result import Step
 from harness.fp32_state import State
 from harness.lowering.normalise import normalise
+from harness.measure import Sampling
 from harness.precision import Precision, Tolerance
 from harness.spec_file import read_spec
 from harness.suite_error import severity
@@ -81,6 +83,18 @@ def test_the_answer_in_words(spec: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "inf with none" in lines[5]
     assert lines[6].startswith("  the engine agrees at all 4 shapes: mre ")
     assert lines[7].startswith("  used: 4 evaluations")
+
+
+def test_what_the_nodes_cost(
+    spec: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brief = Sampling(rounds=1, min_per_round=1, max_samples=2, max_time_s=0.01, warmup_time_s=0.01)
+    monkeypatch.setattr("harness.fp32_cost.SAMPLING", brief)
+    cache = str(spec.parent / "cache")
+    main(["search-fp32", str(spec), "--precision=fp16", "--backend=onnxruntime", "--cache-dir", cache])
+    last = capsys.readouterr().out.splitlines()[-1]
+    pattern = r"  latency \(p50, batch 2, CPU.*\): \S+ ms with these nodes FP32, \S+ ms without: [\d.]+ times"
+    assert re.fullmatch(pattern, last)
 
 
 def test_nothing_is_written_unless_asked(spec: Path) -> None:
