@@ -10,7 +10,8 @@
     │   ├── NotHonouredError         what was asked cannot be given, or was silently not given
     │   ├── BuildError               an engine could not be built
     │   └── RunError                 an engine could not be loaded or run
-    │       └── DeviceLostError      the GPU is unusable until the process ends
+    │       ├── DeviceLostError      the GPU is unusable until the process ends
+    │       └── DiedError            a child process crashed, hung or ran out of memory
     ├── LoweringError                a pass broke its own pre- or postcondition: a bug of this project
     └── CacheError                   the cache folder itself cannot be used
 
@@ -76,6 +77,14 @@ class RunError(BackendError):
 
 class DeviceLostError(RunError):
     """The GPU failed in a way that CUDA keeps until the process ends."""
+
+
+class DiedError(RunError):
+    """A process of its own died of what it was given; `stack`: its last words and innermost frames."""
+
+    def __init__(self, message: str, stack: str = "") -> None:
+        self.stack = stack
+        super().__init__(message)
 
 
 class LoweringError(HarnessError):

@@ -17,10 +17,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harness.errors import RunError
+from harness.errors import DiedError, RunError
 
 Result = TypeVar("Result")
+STACK_LINES = 12
+SHARE_OF_MEMORY = 0.9
 GRACE_S = 10.0
+_FAULTS = ("Fatal Python error", "Timeout (")
 CHILD = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
@@ -38,7 +41,7 @@ def isolated(
     """`function(*args)`, run in a child process; function, arguments and result must be picklable.
 
     `timeout_s` bounds the run without the child's start; `memory_bytes` its private writable memory.
-    What the function raises is raised here.  Raises RunError that says how the child died.
+    What the function raises is raised here.  Raises DiedError that says how the child died.
     """
     with tempfile.TemporaryDirectory(prefix="trt-harness-") as name:
         folder = Path(name)
@@ -49,9 +52,15 @@ def isolated(
             result: Result = _answer(answer)
             return result
         said = (folder / "stderr").read_text(errors="replace")
-    error = RunError(f"{_name(function)}: {_death(status, said, timeout_s, memory_bytes)}")
-    error.add_note(said[-4000:])
-    raise error
+    death = _death(status, said, timeout_s, memory_bytes)
+    raise DiedError(f"{_name(function)}: {death}", _stack(said))
+
+
+def memory_limit() -> int:
+    """Bytes that a child may take: most of what is free, so that it dies before the machine swaps."""
+    import psutil
+
+    return int(psutil.virtual_memory().available * SHARE_OF_MEMORY)
 
 
 def _run(folder: Path, limit_s: float) -> int | None:
@@ -83,6 +92,14 @@ def _death(status: int | None, said: str, timeout_s: float, memory_bytes: int | 
     if status < 0:
         return f"died of {signal.Signals(-status).name}{limit}{_frame(said)}"
     return f"ended with exit status {status}{limit}{_frame(said)}"
+
+
+def _stack(said: str) -> str:
+    """The last words of a child and its innermost frames."""
+    lines = [line.rstrip() for line in said.splitlines() if line.strip()]
+    faults = [k for k, line in enumerate(lines) if line.startswith(_FAULTS)]
+    first = faults[0] if faults else max(0, len(lines) - STACK_LINES)
+    return "\n".join(line[:300] for line in lines[first : first + STACK_LINES])
 
 
 def _frame(said: str) -> str:
@@ -118,7 +135,7 @@ def _pickled(function: Callable[..., object], args: tuple[object, ...], memory_b
     try:
         return pickle.dumps((False, function(*args), ""))
     except MemoryError as error:
-        full: BaseException = RunError(f"{_name(function)}: ran out of memory (limit: {memory_bytes} bytes)")
+        full: BaseException = DiedError(f"{_name(function)}: ran out of memory (limit: {memory_bytes} bytes)")
         return pickle.dumps((True, full, "".join(traceback.format_exception(error))))
     except BaseException as error:  # noqa: BLE001 - it goes on in the parent
         return _pickled_error(error, "".join(traceback.format_exception(error)))

@@ -26,6 +26,7 @@ from harness.precision import Precision, PrecisionPlan
 from harness.reference import CachedOutputs, Reference, Source
 from harness.spec import ModelSpec
 from harness.spec_check import check_against_model
+from harness.trial import require_survives
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ class Subject:
     def reference(self) -> Reference:
         """The FP32 outputs that engines are judged by."""
         if "reference" not in self._kept:
+            require_survives(self)
             self._kept["reference"] = Reference(
                 self._outputs("reference", lambda: self.normalised), self.cache
             )
@@ -126,6 +128,7 @@ class Subject:
         nodes = lowering.quantizable(self.normalised, everything)
         tensors = sorted({name for node in nodes for name in node.activations})
         part = self.spec.of(precision).calibration
+        require_survives(self)
         if not tensors:
             return Calibration({}, "none: the model has its own Q/DQ, or nothing to quantize", 0)
         return calibrate_cached(

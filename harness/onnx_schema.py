@@ -45,6 +45,8 @@ def _against(node: Any, schema: Any) -> Iterator[str]:
             yield f"attribute {name} is {_TYPES.Name(given[name])}, must be {_TYPES.Name(wanted)}"
         if rule.required and name not in given:
             yield f"attribute {name} is missing"
+    if node.op_type == "Constant" and [name in schema.attributes for name in given] != [True]:
+        yield "must have one attribute, its value"
     ends = (("inputs", node.input, schema.min_input, schema.max_input),
             ("outputs", node.output, schema.min_output, schema.max_output))  # fmt: skip
     for what, names, least, most in ends:

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from harness.errors import RunError, SpecError
+from harness.errors import DiedError, RunError, SpecError
 from harness.isolation import isolated
 
 MIB = 1 << 20
@@ -39,9 +39,10 @@ def _raise_spec_error() -> None:
 
 
 def test_a_crash_names_the_signal() -> None:
-    with pytest.raises(RunError, match="string_at: died of SIGSEGV") as caught:
+    with pytest.raises(DiedError, match="string_at: died of SIGSEGV") as caught:
         isolated(ctypes.string_at, 0)
-    assert "Segmentation fault" in caught.value.__notes__[0]
+    assert "Segmentation fault" in caught.value.stack
+    assert 'File "' in caught.value.stack
 
 
 def test_an_abort_names_the_signal() -> None:
@@ -56,8 +57,9 @@ def test_a_silent_exit_is_not_a_result() -> None:
 
 def test_a_hang_ends_with_the_place_where_it_hung() -> None:
     started = time.monotonic()
-    with pytest.raises(RunError, match=r"sleep: did not finish within 0\.3 s, in .*isolation\.py"):
+    with pytest.raises(DiedError, match=r"sleep: did not finish within 0\.3 s, in .*isolation\.py") as caught:
         isolated(time.sleep, 60, timeout_s=0.3)
+    assert 'File "' in caught.value.stack
     assert time.monotonic() - started < 10
 
 

@@ -29,7 +29,7 @@ from harness.backends.ort_session import OrtEngine, SessionSettings
 from harness.backends.ort_slices import open_slice
 from harness.backends.ort_trial import FaceTrial, try_faces
 from harness.errors import BackendUnavailableError, BuildError, NotHonouredError, RunError
-from harness.isolation import isolated
+from harness.isolation import isolated, memory_limit
 from harness.lowering import LoweredModel
 from harness.precision import Precision
 from harness.spec import BuildSpec
@@ -193,7 +193,8 @@ class OnnxRuntimeBackend:
         if not self.isolate:
             return try_faces(faces, shapes)
         try:
-            return isolated(try_faces, faces, shapes, timeout_s=self.trial_s)
+            memory = memory_limit() if self.provider == CPU else None
+            return isolated(try_faces, faces, shapes, timeout_s=self.trial_s, memory_bytes=memory)
         except RunError as error:
             raise BuildError(f"{what}: a trial run in a process of its own failed: {error}") from error
 
