@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.bench import rotation
+from harness.engine import BuiltEngine
 from harness.errors import BackendError
 from harness.latency import milliseconds
 from harness.measure import Sampling, interleave
@@ -15,8 +16,25 @@ from harness.precision import PrecisionPlan
 SAMPLING = Sampling(rounds=10, max_time_s=1.0, warmup_time_s=0.5)
 
 
+def fusion_cost(with_nodes: BuiltEngine, without: BuiltEngine) -> str:
+    """One line: how many nodes or layers each engine has after fusion, where its backend tells."""
+    ours, theirs = kernels(with_nodes), kernels(without)
+    if ours is None or theirs is None:
+        return "  fusions: this backend does not tell"
+    change = "none lost" if ours <= theirs else f"{ours - theirs} more to run, for casts and fusions lost"
+    return f"  after fusion: {ours} nodes with these nodes FP32, {theirs} without: {change}"
+
+
+def kernels(built: BuiltEngine) -> int | None:
+    """Nodes that the optimised engine runs (ONNX Runtime), or its layers (TensorRT); None if not told."""
+    got = built.manifest.got
+    deployed = got.get("details", {}).get("deployed")
+    counted = deployed.get("nodes_by_provider", {}) if deployed is not None else got.get("nodes", {})
+    return sum(counted.values()) or None
+
+
 def latency_cost(subject: Subject, plan: PrecisionPlan) -> str:
-    """One line: median latencies with and without the plan's nodes, and their ratio, at the first point."""
+    """Two lines: median latencies with and without the plan's nodes at the first point; fusions lost."""
     point = points(subject.spec)[0]
     try:
         kept, plain = (subject.engine(which) for which in (plan, replace(plan, fp32_nodes=())))
@@ -32,5 +50,5 @@ def latency_cost(subject: Subject, plan: PrecisionPlan) -> str:
     where = f"batch {point.batch}, {subject.backend.info().provider}"
     return (
         f"  latency (p50, {where}): {milliseconds(ours_s)} with these nodes FP32, {milliseconds(theirs_s)} "
-        f"without: {ours_s / theirs_s:.2f} times"
+        f"without: {ours_s / theirs_s:.2f} times\n{fusion_cost(kept, plain)}"
     )

@@ -25,11 +25,11 @@ from harness.errors import RunError
 from harness.isolation import isolated
 from harness.lowering.model import LoweredModel
 from harness.onnx_graph import all_graphs
+from harness.precision import Precision, PrecisionPlan
 from harness.value_range import Format, format_of
 
 if TYPE_CHECKING:
     from harness.model import Subject
-    from harness.precision import Precision
 
 Scalars = Mapping[str, float]
 Run = Callable[[ir.Model, Sequence[str], Iterable[Tensors]], Sequence[Scalars]]
@@ -112,11 +112,13 @@ def check_ranges(
     )
 
 
-def ranges_of(subject: Subject, precision: Precision) -> RangeReport:
-    """The report of a subject at the opt shape of its first profile, kept in the cache.
+def ranges_of(subject: Subject, what: Precision | PrecisionPlan) -> RangeReport:
+    """The report of a subject under a plan, at the opt shape of its first profile; kept in the cache.
 
     The model runs in a process of its own: nothing has been tried on it yet.  Raises UsageError, CacheError.
     """
+    plan = what if isinstance(what, PrecisionPlan) else subject.plan(what)
+    precision = plan.precision
     if precision.half is None:
         return RangeReport(str(precision))
     from harness.model import code_digest
@@ -126,7 +128,6 @@ def ranges_of(subject: Subject, precision: Precision) -> RangeReport:
     shapes = {name: part.opt for name, part in subject.spec.profiles[0].shapes.items()}
     rows, count = subject.feeds.rows(shapes), feeds_needed(subject.feeds, shapes)
     feeds = [subject.feeds.feed(shapes, index * rows) for index in range(count)]
-    plan = subject.plan(precision)
     key = {
         "model": subject.digest,
         "code": code_digest(),

@@ -75,7 +75,9 @@ def run(spec: Path, *options: str) -> int:
 
 def test_the_answer_in_words(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(spec, "--precision", "fp16") == 0
-    lines = capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr()
+    assert printed.err.startswith("1 tensor overflows fp16 on this data: 'd' (Mul, |x| up to 3.6e+05)\n")
+    lines = printed.out.splitlines()
     assert lines[0] == "own[fp16]: 2 of 6 nodes must stay FP32"
     assert lines[1:4] == ["    more", "    down", "  op types: 1 Mul, 1 Div"]
     assert lines[4] == "  region: 2 nodes from more to down"
@@ -92,9 +94,10 @@ def test_what_the_nodes_cost(
     monkeypatch.setattr("harness.fp32_cost.SAMPLING", brief)
     cache = str(spec.parent / "cache")
     main(["search-fp32", str(spec), "--precision=fp16", "--backend=onnxruntime", "--cache-dir", cache])
-    last = capsys.readouterr().out.splitlines()[-1]
+    latency, fusions = capsys.readouterr().out.splitlines()[-2:]
     pattern = r"  latency \(p50, batch 2, CPU.*\): \S+ ms with these nodes FP32, \S+ ms without: [\d.]+ times"
-    assert re.fullmatch(pattern, last)
+    assert re.fullmatch(pattern, latency)
+    assert re.fullmatch(r"  after fusion: \d+ nodes with these nodes FP32, \d+ without: .+", fusions)
 
 
 def test_nothing_is_written_unless_asked(spec: Path) -> None:

@@ -39,9 +39,12 @@ def _spec(args: argparse.Namespace) -> None:
     from harness.model import Subject
     from harness.options import default_cache_dir
     from harness.precision import Precision
+    from harness.ranges import ranges_of
     from harness.spec_file import read_spec
 
     subject = Subject(read_spec(args.what), create(args.backend), Cache(default_cache_dir()))
+    for line in ranges_of(subject, Precision(args.precision)).warnings:
+        print(line)
     built = subject.engine(Precision(args.precision))
     print(f"{built.folder} ({built.reason})")
     _folder(built.folder)

@@ -52,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     subject, start = _subject(args), time.monotonic()
     budget = Budget(args.evaluations, args.seconds)
+    _warn(subject, args)
     found = propose(subject, Request(_precision(args.precision), args.tolerance, budget), _tell)
     print("\r\033[K" if sys.stderr.isatty() else "", end="", file=sys.stderr)
     print(explain(found, time.monotonic() - start, _resume(args)))
@@ -60,6 +61,16 @@ def run(args: argparse.Namespace) -> int:
     if args.apply:
         _apply(args, found)
     return FOUND if found.found else NOT_FOUND
+
+
+def _warn(subject: Subject, args: argparse.Namespace) -> None:
+    """What 16 bits cannot hold of the model, before anything is searched; on stderr, as all but the answer."""
+    from harness.precision import PrecisionPlan
+    from harness.ranges import ranges_of
+
+    plan = PrecisionPlan(_precision(args.precision), (), subject.spec.plan(args.precision).fp32_op_types)
+    for line in ranges_of(subject, plan).warnings:
+        print(line, file=sys.stderr)
 
 
 def _check(args: argparse.Namespace) -> None:
