@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _warn(subject: Subject, args: argparse.Namespace) -> None:
-    """What 16 bits cannot hold of the model, before anything is searched; on stderr, as all but the answer."""
+    """What 16 bits cannot hold of the model, before anything is searched; on stderr: it is no answer."""
     from harness.precision import PrecisionPlan
     from harness.ranges import ranges_of
 
