@@ -141,6 +141,16 @@ def test_closing_closes_the_device_after_the_session_and_once(tmp_path: Path) ->
         engine.run(FEEDS)
 
 
+def test_device_runs_end_with_their_engine_or_with_the_next_ones(tmp_path: Path) -> None:
+    with on_host(made_mlp(), tmp_path) as engine:
+        (first,) = engine.residents([FEEDS])
+        (second,) = engine.residents([FEEDS])
+        with pytest.raises(RunError, match="the device run is over"):
+            first()
+    with pytest.raises(RunError, match="the device run is over"):
+        second()
+
+
 def opened_on(model: ir.Model, folder: Path, device: OrtHostDevice) -> OrtEngine:
     return OrtDeviceEngine.on(device, write(folder, model), SessionSettings())
 

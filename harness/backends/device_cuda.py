@@ -39,6 +39,8 @@ class CudaPythonDevice:
         context = self._call("cuDevicePrimaryCtxRetain", self._device)
         self._open = True
         self._call("cuCtxPushCurrent", context)
+        # These two are called inside timed regions; a failure is asked again, by name.
+        self._synchronize, self._record = driver.cuStreamSynchronize, driver.cuEventRecord
 
     def _call(self, name: str, *args: Any) -> Any:
         """What a driver function gives besides its status.  Raises RunError with CUDA's words."""
@@ -114,7 +116,8 @@ class CudaPythonDevice:
 
     def synchronize(self, stream: int) -> None:
         """Wait for a stream."""
-        self._call("cuStreamSynchronize", self._streams[stream])
+        if self._synchronize(self._streams[stream])[0]:
+            self._call("cuStreamSynchronize", self._streams[stream])
 
     def create_event(self) -> int:
         """An event that takes the time."""
@@ -124,7 +127,8 @@ class CudaPythonDevice:
 
     def record(self, event: int, stream: int) -> None:
         """Note the time on the device."""
-        self._call("cuEventRecord", self._events[event], self._streams[stream])
+        if self._record(self._events[event], self._streams[stream])[0]:
+            self._call("cuEventRecord", self._events[event], self._streams[stream])
 
     def elapsed_s(self, start: int, end: int) -> float:
         """Seconds between two events."""

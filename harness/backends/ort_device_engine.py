@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ class OrtDeviceEngine(OrtEngine):
         self._device, self._stream, self._graphs, self._kind = device, stream, graphs, kind
         self._buffers = Buffers(device)
         self._sets: list[Buffers] = []
-        self._runs: list[Any] = []
+        self._starts: list[_Start] = []
         self._ids = itertools.count(1)
 
     @classmethod
@@ -88,7 +88,7 @@ class OrtDeviceEngine(OrtEngine):
 
         Raises RunError.
         """
-        self._runs.clear()
+        self._forget()
         self._sets += [Buffers(self._device) for _ in range(len(feeds) - len(self._sets))]
         return [self._resident(feed, buffers) for feed, buffers in zip(feeds, self._sets, strict=False)]
 
@@ -110,12 +110,13 @@ class OrtDeviceEngine(OrtEngine):
             pointer = buffers.space(key, _nbytes(dtype, shape))
             outputs[name] = self._slot(key, buffers, pointer, dtype, shape)
             binding.bind_output(name, self._kind, 0, _element(dtype), list(shape), pointer)
-        self._runs.append(binding)
         options = self._options(next(self._ids) if self._graphs else NO_GRAPH)
+        start = _Start(self._session.run_with_iobinding, binding, options, self._device)
+        self._starts.append(start)
         run = DeviceRun(
             self._device,
             self._stream,
-            lambda: self._start(binding, options),
+            start,
             {info.name: self._uploaded(feeds, info, buffers) for info in self.inputs},
             outputs,
         )
@@ -142,9 +143,8 @@ class OrtDeviceEngine(OrtEngine):
         for name in self._names:
             self._checked(binding.bind_output, name, self._kind, 0)
 
-    def _start(self, binding: Any, options: Any) -> None:
-        given = self._options(options) if isinstance(options, int) else options
-        self._checked(self._session.run_with_iobinding, binding, given)
+    def _start(self, binding: Any, graph: int) -> None:
+        self._checked(self._session.run_with_iobinding, binding, self._options(graph))
 
     def _checked(self, call: Any, *args: Any) -> None:
         try:
@@ -168,13 +168,37 @@ class OrtDeviceEngine(OrtEngine):
         key, array = f"input {info.name}", np.asarray(feeds[info.name])
         return self._slot(key, buffers, buffers.space(key, array.nbytes), array.dtype, array.shape)
 
+    def _forget(self) -> None:
+        """Device runs may be held longer than the session, which must be freed before the device."""
+        for start in self._starts:
+            start.run = start.binding = None
+        self._starts.clear()
+
     def close(self) -> None:
         """Free session, bindings and device memory, in that order; again: nothing."""
         if self._session is None:
             return
-        self._runs.clear()
+        self._forget()
         super().close()
         self._device.close()
+
+
+@dataclass
+class _Start:
+    """What is timed: nothing but the call, because a small model takes tens of microseconds."""
+
+    run: Any
+    binding: Any
+    options: Any
+    device: Device
+
+    def __call__(self) -> None:
+        try:
+            self.run(self.binding, self.options)
+        except ORT_ERRORS as error:
+            raise explained(f"ONNX Runtime: {one_line(error)}", self.device.memory) from error
+        except TypeError as error:
+            raise RunError("the device run is over: its engine is closed or made others since") from error
 
 
 def _require_stream(session: Any, provider: str, stream: int) -> None:
