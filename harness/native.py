@@ -19,7 +19,7 @@ from harness.lowering.model import LoweredModel, LoweringSummary
 from harness.onnx_graph import all_nodes
 from harness.precision import PrecisionPlan
 from harness.spec import ModelSpec
-from harness.user_code import load_function
+from harness.user_code import load_function, refuse_code
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ def native_of(spec: ModelSpec, plan: PrecisionPlan, backend: str, *, allow_code:
     Raises NotHonouredError where the backend builds from ONNX alone, SpecError for a file that is not there,
     UsageError where code is not allowed.
     """
+    if not allow_code:
+        refuse_code(spec)
     model = spec.model
     if backend == "onnxruntime" and (given := model.network or model.engine) is not None:
         raise NotHonouredError(f"{spec.name}: {backend} builds from ONNX, not {given!r}")

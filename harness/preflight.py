@@ -17,6 +17,7 @@ from harness.selection import Case
 from harness.spec import ModelSpec
 from harness.spec_check import check_against_model
 from harness.task import task_of
+from harness.user_code import refuse_code
 
 
 def check(cases: Iterable[Case], options: Options) -> None:
@@ -27,6 +28,8 @@ def check(cases: Iterable[Case], options: Options) -> None:
 
 def check_spec(spec: ModelSpec, options: Options) -> None:
     """Check one spec.  Raises UsageError, one line."""
+    if not options.allow_code:
+        refuse_code(spec)
     asset_paths(spec)
     model = _normalised(model_path(spec))
     check_against_model(spec, model)

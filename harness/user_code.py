@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +12,7 @@ from typing import Any
 
 from harness.errors import DataError, SpecError, UsageError
 from harness.spec import ModelSpec
+from harness.spec_file import data_sources
 from harness.spec_errors import one_line
 
 
@@ -36,6 +37,28 @@ def load_function(
     if not callable(found):
         raise SpecError(where, key, reference, f"the file has no function {function!r}")
     return _checked(found, f"{where}: {key} = {reference!r}")
+
+
+def code_in(spec: ModelSpec) -> Iterator[tuple[str, str, str]]:
+    """Dotted key and value of everything in `spec` that may run code, and what it does."""
+    python = "runs Python code"
+    for key, source in data_sources(spec):
+        if source.loader is not None:
+            yield f"{key}.loader", source.loader, python
+    if spec.task is not None and spec.task.metric != "top1":
+        yield "task.metric", spec.task.metric, python
+    if spec.model.network is not None:
+        yield "model.network", spec.model.network, python
+    for index, plugin in enumerate(spec.build.plugins):
+        yield f"build.plugins[{index}]", plugin, "loads a shared library"
+    if spec.model.engine is not None:
+        yield "model.engine", spec.model.engine, "loads a finished engine, which holds machine code"
+
+
+def refuse_code(spec: ModelSpec) -> None:
+    """Raise UsageError, one line, for the first thing in `spec` that may run code."""
+    for key, value, why in code_in(spec):
+        raise UsageError(f"{spec.path or spec.name}: {key} = {value!r}: {why}, which --trt-no-code refuses")
 
 
 def call_loader(function: Callable[..., Any], assets: Callable[[], Mapping[str, Path]]) -> Any:
