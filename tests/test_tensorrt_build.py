@@ -66,6 +66,35 @@ def test_kept_products_have_fp32_operands_in_network_and_engine(
     assert weights == "FP32"
 
 
+PRODUCTS = {
+    "MatMul": "g (float[N, 8] x) => (float[N, 8] y) { a = Relu (x) [kept] b = MatMul (a, w) y = Tanh (b) }",
+    "Einsum": """g (float[N, 8] x) => (float[N, 8] y)
+        { a = Relu (x) [kept] b = Einsum <equation = "ij,jk->ik"> (a, w) y = Tanh (b) }""",
+    "Gemm": "g (float[N, 8] x) => (float[N, 8] y) { a = Relu (x) [kept] b = Gemm (a, w) y = Tanh (b) }",
+    "Conv": "g (float[N, 8, 4] x) => (float[N, 8, 4] y) { a = Relu (x) [kept] b = Conv (a, k) y = Tanh (b) }",
+    "ConvTranspose": """g (float[N, 8, 4] x) => (float[N, 8, 4] y)
+        { a = Relu (x) [kept] b = ConvTranspose (a, k) y = Tanh (b) }""",
+}
+
+
+@pytest.mark.parametrize("precision", [Precision.FP16, Precision.BF16])
+@pytest.mark.parametrize("op_type", PRODUCTS)
+def test_a_product_alone_between_casts_keeps_weights_that_16_bits_cannot_hold(
+    backend: TensorRTBackend, tmp_path: Path, op_type: str, precision: Precision
+) -> None:
+    weights = 1e6 * np.random.default_rng(0).normal(size=(8, 8, 1)).astype(np.float32)
+    conv = op_type.startswith("Conv")
+    given = {"k": weights} if conv else {"w": weights[:, :, 0]}
+    size = (8, 4) if conv else (8,)
+    profile = Profile(shapes={"x": ShapeRange(min=(1, *size), opt=(2, *size), max=(4, *size))})
+    source = model(PRODUCTS[op_type], **given)
+    audit = backend.build(request(precision, ("kept",), (profile,), source), tmp_path)
+    assert not audit.problems
+    _, engine = read_layers(tmp_path)
+    found = {c.dtype for layer in engine if "kept" in layer.nodes for c in layer.constants if c.count > 1}
+    assert found == {"FP32"}
+
+
 def test_without_its_fence_a_kept_product_is_found_in_fp16(
     backend: TensorRTBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,7 +27,7 @@ from harness.backends.tensorrt_mark import Marking
 from harness.backends.tensorrt_record import ONNX, PLAN, Origin, read_origin, read_task, write_record
 from harness.backends.tensorrt_run import TensorRTEngine
 from harness.backends.trt_bindings import PRODUCT, Bindings, load_bindings
-from harness.backends.trt_fence import fence
+from harness.backends.trt_fence import PRODUCTS, fence
 from harness.backends.trt_rtx import gpu_refusal
 from harness.backends.trt_timing import TimingCache
 from harness.errors import BackendError, BuildError, NotHonouredError, RunError
@@ -199,9 +199,12 @@ def refusals(lowered: LoweredModel, options: BuildSpec) -> list[str]:
 
 
 def kept_by_plan(lowered: LoweredModel) -> tuple[str, ...]:
-    """The ONNX nodes of the lowered graph that the plan keeps FP32, in graph order."""
-    if lowered.plan.precision in (Precision.FP32, Precision.TF32):
+    """The ONNX nodes that must be FP32 in the engine, in graph order.
+
+    Those that the plan keeps, and products that stay FP32 because 16 bits cannot hold their weights.
+    """
+    plan, kept = lowered.plan, lowered.summary.kept
+    if plan.precision in (Precision.FP32, Precision.TF32):
         return ()
     names = ((node.name or "", node.op_type) for node in all_nodes(lowered.model.graph))
-    kept = lowered.summary.kept
-    return tuple(name for name, op_type in names if name in kept and lowered.plan.keeps(name, op_type))
+    return tuple(n for n, op_type in names if n in kept and (plan.keeps(n, op_type) or op_type in PRODUCTS))

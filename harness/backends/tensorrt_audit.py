@@ -11,7 +11,7 @@ from harness.backends.tensorrt_network import NetworkLayer
 from harness.precision import Precision
 
 NAMES = {"FLOAT": "FP32", "HALF": "FP16"}
-PRODUCTS = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
+PRODUCTS = ("CONVOLUTION", "DECONVOLUTION", "EINSUM", "MATRIX_MULTIPLY")
 NARROWER = {"FP16", "BF16", "INT8", "FP8", "INT4", "FP4"}
 NEEDS: Mapping[Precision, tuple[str, ...]] = {
     Precision.FP16: ("FP16",),

@@ -1,7 +1,8 @@
 """Keeps FP32 products FP32 in strongly typed engines.
 
-Rules.  Seen with TensorRT-RTX 1.7: a MatMul, Gemm without a bias or Conv in FP32 that stands alone between
-a Cast to FP32 and a Cast back becomes one FP16 kernel, weights rounded to FP16 with it, be they 1e6 or 1e-9.
+Seen with TensorRT-RTX 1.7: a MatMul, Gemm without a bias, Conv, ConvTranspose or Einsum in FP32 that stands
+alone between a Cast to FP32 and a Cast back becomes one FP16 kernel, weights rounded to FP16 with it, be they
+1e6 or 1e-9.  Other operators keep their constants.
 1. A Clip without bounds goes between such a product and the Cast that narrows its output.  It changes no
    value that the Cast does not change the same way, and the builder does not look through it.
 2. Only Casts to a 16-bit type are moved behind the Clip; every other consumer stays where it is.
@@ -18,7 +19,7 @@ from harness import onnx_file
 from harness.lowering.edit import Editor
 from harness.onnx_graph import all_nodes
 
-PRODUCTS = ("MatMul", "Gemm", "Conv", "ConvTranspose")
+PRODUCTS = ("MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum")
 HALVES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
