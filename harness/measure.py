@@ -54,12 +54,13 @@ class Sampling:
     """How much is measured: `max_samples` and `max_time_s` count all rounds together, warm-up apart.
 
     Rounds are spread over `max_time_s`, of which a quick call's samples take a part only.
-    `min_per_round` holds even where a round then takes longer than its share of `max_time_s`; slow calls
-    get fewer rounds, but never fewer than `MIN_ROUNDS`.
+    `min_per_round` and `min_samples` hold even where that takes longer than `max_time_s`; slow calls get
+    fewer rounds, but never fewer than `MIN_ROUNDS`.
     """
 
-    rounds: int = 20
+    rounds: int = 40
     min_per_round: int = 3
+    min_samples: int = 1
     max_samples: int = 1000
     max_time_s: float = 2.0
     warmup_time_s: float = 2.0
@@ -67,7 +68,7 @@ class Sampling:
     pause_s: float = 0.0
 
     def __post_init__(self) -> None:
-        counts = (self.rounds, self.min_per_round, self.max_samples, self.warmup_calls)
+        counts = (self.rounds, self.min_per_round, self.min_samples, self.max_samples, self.warmup_calls)
         if min(counts) < 1 or min(self.max_time_s, self.warmup_time_s, self.pause_s) < 0:
             raise UsageError(f"{self}: counts must be >= 1, times >= 0")
 
@@ -76,7 +77,8 @@ class Sampling:
         calls = int(self.max_time_s / max(typical_s, 1e-9))
         least = min(self.rounds, MIN_ROUNDS)
         rounds = min(self.rounds, max(least, 2 * calls // self.min_per_round))
-        return rounds, max(self.min_per_round, min(calls, self.max_samples) // rounds)
+        wanted = max(self.min_samples, min(calls, self.max_samples))
+        return rounds, max(self.min_per_round, -(-wanted // rounds))
 
 
 def measure(

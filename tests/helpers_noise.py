@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RECORDED = Path(__file__).parent / "data" / "noisy_machine.npz"
-ROUNDS, SAMPLES = 20, 50
+ROUNDS, SAMPLES = 40, 25
 Array = NDArray[np.float64]
 
 

@@ -6,10 +6,15 @@ import dataclasses
 import json
 
 import pytest
+import scipy.stats  # noqa: F401
 
+# Runs in this process import nothing anew: modules written in C do not bear being loaded twice.
 import harness.backends.onnxruntime
 import harness.bench
-import harness.preflight  # noqa: F401
+import harness.model
+import harness.preflight
+import harness.report.html
+import harness.validate  # noqa: F401
 from harness.report import results as results_json
 from tests.helpers_project import SUITES, TASK, write_project
 

@@ -34,7 +34,7 @@ class QuietProbe:
         return {"process_bytes": 7}
 
 
-SHORT = Sampling(rounds=4, max_samples=40)
+SHORT = Sampling(rounds=4, max_samples=40, max_time_s=0.0008)
 
 
 def timed(durations_ns, sampling=SHORT, feeds=("a",), **options) -> Latency:
