@@ -15,7 +15,7 @@ from harness.compare import compare_outputs
 from harness.comparison import OutputsComparison
 from harness.engine import BuiltEngine
 from harness.histogram import tensor_histogram
-from harness.layers import NOTHING, LayerQuestion, Layers, compare_layers
+from harness.layers import NOTHING, LayerQuestion, Layers, Opener, compare_layers
 from harness.model import Subject
 from harness.onnx_graph import values_of
 from harness.precision import PrecisionPlan
@@ -30,8 +30,8 @@ Outputs = Mapping[str, NDArray[Any]]
 class Slicer(Protocol):
     """A backend that can run the part of an engine between given and wanted tensors."""
 
-    def load_slice(self, folder: Path, tensors: Sequence[str], given: Outputs) -> Engine:
-        """The engine in `folder` from `given` tensors to `tensors`.  Raises RunError."""
+    def slices(self, folder: Path) -> Opener:
+        """What opens parts of the engine in `folder`.  Raises RunError."""
 
 
 HISTOGRAMS = 4
@@ -131,19 +131,14 @@ def _question(
     outputs: Outputs,
     memory_bytes: int,
 ) -> LayerQuestion:
-    from harness.backends.ort_slices import open_slice
+    from harness.backends.ort_slices import SliceOpener
 
     plan: PrecisionPlan = subject.plan(question.precision)
     values = values_of(subject.lowered(plan).model.graph)
     offered = {v.name: 4 if v.dtype is None else math.ceil(v.dtype.bitwidth / 8) for v in values if v.name}
     backend = subject.backend
 
-    def reference(tensors: Sequence[str], given: Outputs = NOTHING) -> Engine:
-        return open_slice(subject.normalised, tensors, given)
-
-    def engine(tensors: Sequence[str], given: Outputs = NOTHING) -> Engine:
-        if isinstance(backend, Slicer):
-            return backend.load_slice(built.folder, tensors, given)
+    def engine(tensors: Sequence[str], _: Outputs = NOTHING, /) -> Engine:
         return built.open_instrumented(tensors)
 
     return LayerQuestion(
@@ -152,8 +147,8 @@ def _question(
         question.precision,
         question.tolerance,
         feeds,
-        reference,
-        engine,
+        SliceOpener(subject.normalised),
+        backend.slices(built.folder) if isinstance(backend, Slicer) else engine,
         outputs,
         backend.instrumentation,
         memory_bytes,

@@ -36,7 +36,7 @@ NOTHING: Tensors = MappingProxyType({})
 class Opener(Protocol):
     """Opens an engine that returns `tensors`; it may start from `given` ones, which it then has as inputs."""
 
-    def __call__(self, tensors: Sequence[str], given: Tensors = NOTHING) -> Engine: ...
+    def __call__(self, tensors: Sequence[str], given: Tensors = NOTHING, /) -> Engine: ...
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from harness.backends.ort_slices import open_slice, slice_of
+from harness.backends.ort_slices import SliceOpener, slice_of
 from harness.errors import DataError, RunError
 from harness.layer_graph import bytes_of, groups_of, places_of
 from harness.layers import NOTHING, LayerQuestion, Layers, compare_layers
@@ -57,7 +57,7 @@ class Changed:
         self._model, self._changes = model, changes
         self.opened: list[tuple[str, ...]] = []
 
-    def __call__(self, tensors: Sequence[str], given: Mapping[str, Any] = NOTHING) -> Any:  # noqa: ARG002
+    def __call__(self, tensors: Sequence[str], given: Mapping[str, Any] = NOTHING, /) -> Any:  # noqa: ARG002
         self.opened.append(tuple(tensors))
         return _Opened(self, tuple(dict.fromkeys((*tensors, "out"))))
 
@@ -100,7 +100,7 @@ def question(
         precision=Precision.FP16,
         tolerance=TOLERANCES[Precision.FP16],
         feeds=feeds,
-        reference=lambda tensors, given=NOTHING: open_slice(model, tensors, given),
+        reference=SliceOpener(model),
         engine=engine,
         outputs={"out": engine.run(feeds)["out"]},
         instrumentation="added outputs",
@@ -306,9 +306,9 @@ def test_groups_that_start_from_kept_tensors_give_the_same(
 ) -> None:
     nodes: list[list[str]] = []
 
-    def opened(tensors: Sequence[str], given: Mapping[str, Any] = NOTHING) -> Any:
+    def opened(tensors: Sequence[str], given: Mapping[str, Any] = NOTHING, /) -> Any:
         nodes.append([node.name for node in slice_of(model, tensors, given).graph])
-        return open_slice(model, tensors, given)
+        return SliceOpener(model)(tensors, given)
 
     asked = question(model, feeds, {}, memory_bytes=memory, engine=opened, sliced=True)
     found = compare_layers(asked)
@@ -329,10 +329,10 @@ def test_a_slice_computes_a_given_tensor_again_where_its_node_is_needed() -> Non
     """
     model = ir.serde.deserialize_model(onnx.parser.parse_model(text))
     x = np.arange(4, dtype=np.float32)
-    with open_slice(model, ["y"], {"a": x[:2] + 9}) as engine:
+    with SliceOpener(model)(["y"], {"a": x[:2] + 9}) as engine:
         assert [info.name for info in engine.inputs] == ["x"]
         assert engine.run({"x": x})["y"].tolist() == [2.0, 4.0]
-    with open_slice(model, ["y"], {"a": x[:2] + 9, "b": x[2:]}) as engine:
+    with SliceOpener(model)(["y"], {"a": x[:2] + 9, "b": x[2:]}) as engine:
         assert engine.run({"x": x, "a": x[:2] + 9, "b": x[2:]})["y"].tolist() == [11.0, 13.0]
 
 

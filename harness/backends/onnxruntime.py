@@ -18,7 +18,7 @@ import onnxruntime as ort
 
 from harness import lowering, onnx_file
 from harness.backends import CUDA, device, ort_audit
-from harness.backends.base import Audit, BackendInfo, BuildRequest, Face, Tensors
+from harness.backends.base import Audit, BackendInfo, BuildRequest, Face
 from harness.backends.cuda_presence import gpu_absence
 from harness.backends.ort_check import self_test
 from harness.backends.ort_device import cpu_name, gpu_facts
@@ -26,7 +26,7 @@ from harness.backends.ort_device_engine import OrtDeviceEngine
 from harness.backends.ort_models import open_model, run_model
 from harness.backends.ort_provider import CPU, require_provider
 from harness.backends.ort_session import OrtEngine, SessionSettings
-from harness.backends.ort_slices import open_slice
+from harness.backends.ort_slices import SliceOpener
 from harness.backends.ort_trial import FaceTrial, try_faces
 from harness.errors import BackendUnavailableError, BuildError, NotHonouredError, RunError
 from harness.isolation import isolated, memory_limit
@@ -165,10 +165,10 @@ class OnnxRuntimeBackend:
         names = dict.fromkeys([*(value.name or "" for value in model.graph.outputs), *tensors])
         return open_model(model, tuple(names), settings=settings)
 
-    def load_slice(self, folder: Path, tensors: Sequence[str], given: Tensors) -> OrtEngine:
-        """The part of the verified face that makes `tensors` from inputs and `given`.  Raises RunError."""
+    def slices(self, folder: Path) -> SliceOpener:
+        """What opens parts of the verified face, whose model is read once for all.  Raises RunError."""
         path, settings = self._face(folder, "verified")
-        return open_slice(onnx_file.read(path), tensors, given, settings)
+        return SliceOpener(onnx_file.read(path), settings)
 
     def _write(self, lowered: LoweredModel, folder: Path) -> FaceFiles:
         precision = lowered.plan.precision

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import onnx_ir as ir
 
@@ -12,16 +14,23 @@ from harness.backends.ort_session import OrtEngine, SessionSettings
 from harness.errors import RunError
 from harness.onnx_graph import values_of
 
+NOTHING: Tensors = MappingProxyType({})
 
-def open_slice(
-    model: ir.Model, wanted: Sequence[str], given: Tensors, settings: SessionSettings | None = None
-) -> OrtEngine:
-    """An engine that computes `wanted` from the model's inputs and `given` tensors, as far as they help.
 
-    Its inputs are the model's and those given tensors that the computation reads.
-    Raises RunError, NotHonouredError.
-    """
-    return open_model(slice_of(model, wanted, given), tuple(wanted), settings=settings)
+@dataclass(frozen=True)
+class SliceOpener:
+    """Opens parts of `model`."""
+
+    model: ir.Model
+    settings: SessionSettings = field(default_factory=SessionSettings)
+
+    def __call__(self, tensors: Sequence[str], given: Tensors = NOTHING, /) -> OrtEngine:
+        """An engine that computes `tensors` from the model's inputs and `given` tensors, as far as they help.
+
+        Its inputs are the model's and those given tensors that the computation reads.
+        Raises RunError, NotHonouredError.
+        """
+        return open_model(slice_of(self.model, tensors, given), tuple(tensors), settings=self.settings)
 
 
 def slice_of(model: ir.Model, wanted: Sequence[str], given: Tensors) -> ir.Model:
