@@ -23,8 +23,26 @@ MAX_DEPTH = 24
 """How deep graphs may be nested in each other."""
 
 
+_CAFFE = "a Caffe model, which TensorRT no longer reads: convert it to ONNX, with caffe2onnx for one"
+_TORCH = "a PyTorch model: export it with torch.onnx.export"
+_PLAN = "a finished engine: name it as `engine` in [model], beside the ONNX file it was built from"
+OTHER_FORMATS = {
+    ".uff": "a UFF model, which TensorRT no longer reads: convert it, from its TensorFlow graph, with tf2onnx",
+    ".pb": "a TensorFlow graph: convert it with tf2onnx",
+    ".caffemodel": _CAFFE,
+    ".prototxt": _CAFFE,
+    ".pt": _TORCH,
+    ".pth": _TORCH,
+    ".plan": _PLAN,
+    ".engine": _PLAN,
+}
+"""What users hand over for ONNX, by suffix, and the way out."""
+
+
 def parse(path: Path) -> onnx.ModelProto:
     """The protobuf in the file `path`, without external data.  Raises ModelError."""
+    if path.suffix.lower() in OTHER_FORMATS:
+        raise ModelError(f"{path}: {OTHER_FORMATS[path.suffix.lower()]}")
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(path.read_bytes())

@@ -285,3 +285,11 @@ def test_digest_sees_every_change(tmp_path: Path) -> None:
     for changed in (raw(TEXT, w=other), raw(TEXT.replace("Relu", "Abs"), w=W), raw(TEXT, w=W.T)):
         found.add(onnx_file.digest(changed))
     assert len(found) == 4
+
+
+@pytest.mark.parametrize("suffix", [".uff", ".caffemodel", ".prototxt", ".pb", ".pt", ".plan", ".ENGINE"])
+def test_other_formats_are_named_with_the_way_out(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"model{suffix}"
+    path.write_bytes(b"anything")
+    with pytest.raises(ModelError, match=r"model\.\w+: a .*(convert|export|name) it"):
+        onnx_file.read(path)

@@ -226,6 +226,15 @@ def test_a_plan_that_does_not_load_says_why(
     assert device.closed == 1
 
 
+def test_an_engine_with_an_implicit_batch_is_refused(tmp_path: Path) -> None:
+    plan = tmp_path / "engine.plan"
+    bindings, device, engine = double(relu_and_sum(), PROFILES, plan=plan)
+    engine.__dict__["has_implicit_batch_dimension"] = True
+    with pytest.raises(RunError, match="implicit batch dimension, which TensorRT 10 removed"):
+        TensorRTEngine.open(bindings, plan, device)
+    assert device.closed == 1
+
+
 def test_a_missing_or_foreign_plan_is_a_run_error(tmp_path: Path) -> None:
     bindings, device, _ = double(relu_and_sum(), PROFILES)
     with pytest.raises(RunError, match="No such file"):

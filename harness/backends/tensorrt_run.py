@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     from harness.backends.tensorrt_record import Origin
 
 
+IMPLICIT_BATCH = (
+    "built with an implicit batch dimension, which TensorRT 10 removed: build it again from ONNX, "
+    "whose batch is an axis like any other"
+)
+
+
 @dataclass
 class TensorRTEngine:
     """A deserialised engine with its contexts and buffers; it owns the device that it was given."""
@@ -64,6 +70,8 @@ class TensorRTEngine:
                     origin, str(bindings.api.__version__), device.info().name, log.messages, *device.memory()
                 )
                 raise RunError(f"{plan}: {why}")
+            if getattr(engine, "has_implicit_batch_dimension", False):  # TensorRT 8.6 to 10.x tell
+                raise RunError(f"{plan}: {IMPLICIT_BATCH}")
             return TensorRTEngine(bindings, engine, runtime, log, device)
         except (OSError, RunError) as error:
             device.close()
