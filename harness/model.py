@@ -52,7 +52,7 @@ class Subject:
     def normalised(self) -> ir.Model:
         """The FP32 model that everything is lowered from, checked against the spec.  Raises UsageError."""
         model = normalise(self.model)
-        check_against_model(self.spec, model)
+        check_against_model(self.spec, model, self.model)
         return model
 
     @cached_property

@@ -31,16 +31,17 @@ def check_spec(spec: ModelSpec, options: Options) -> None:
     if not options.allow_code:
         refuse_code(spec)
     asset_paths(spec)
-    model = _normalised(model_path(spec))
-    check_against_model(spec, model)
+    path = model_path(spec)
+    original = onnx_file.read(path)
+    model = _normalised(path, original)
+    check_against_model(spec, model, original)
     feeds = Feeds(spec, options.allow_code)
     for profile in spec.profiles:
         feeds.feed({name: part.min for name, part in profile.shapes.items()})
     task_of(spec, tuple(str(value.name) for value in model.graph.outputs), allow_code=options.allow_code)
 
 
-def _normalised(path: Path) -> ir.Model:
-    model = onnx_file.read(path)
+def _normalised(path: Path, model: ir.Model) -> ir.Model:
     try:
         return normalise(model)
     except ModelError as error:

@@ -6,7 +6,8 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, get_args
 
-from harness.errors import ModelError, SpecError
+from harness.errors import ModelError, SpecError, shorten
+from harness.precision import matches
 from harness.spec import DType, ModelSpec, ShapeRange
 from harness.spec_errors import dotted
 
@@ -14,10 +15,11 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 
-def check_against_model(spec: ModelSpec, model: ir.Model) -> None:
+def check_against_model(spec: ModelSpec, model: ir.Model, original: ir.Model | None = None) -> None:
     """Check what `spec` says of `model`; FP32 patterns are held against the node names of this very model.
 
-    Pass the normalised model, which names nodes that had no name.  Raises SpecError for the first rule
+    Pass the normalised model, which names nodes that had no name; `original` is the model before, whose nodes
+    explain a pattern that matches none any more.  Raises SpecError for the first rule
     that is broken, ModelError for an input or output that is no tensor.
     """
     inputs = model_inputs(model)
@@ -30,7 +32,7 @@ def check_against_model(spec: ModelSpec, model: ir.Model) -> None:
     _check_names(spec, "outputs", spec.outputs, outputs)
     if spec.task and spec.task.output is not None:
         _check_known(spec, "task.output", spec.task.output, outputs, "output")
-    _check_patterns(spec, model)
+    _check_patterns(spec, model, original)
 
 
 def model_inputs(model: ir.Model) -> dict[str, ir.Value]:
@@ -100,17 +102,36 @@ def _check_static(spec: ModelSpec, key: str, shapes: ShapeRange, axis: int, size
             raise _error(spec, f"{key}.{bound}[{axis}]", asked, rule)
 
 
-def _check_patterns(spec: ModelSpec, model: ir.Model) -> None:
+def _check_patterns(spec: ModelSpec, model: ir.Model, original: ir.Model | None) -> None:
     nodes = [(str(node.name), node.op_type) for node in model.graph.all_nodes()]
     for precision in spec.precision:
         plan = spec.plan(precision)
         for lost in plan.unmatched(nodes):
             kind = "fp32_nodes" if lost in plan.fp32_nodes else "fp32_op_types"
+            if original is not None and (gone := _removed(lost, kind, original)):
+                raise _error(spec, dotted(("precision", str(precision), kind)), lost, gone)
             known = sorted({name if kind == "fp32_nodes" else op_type for name, op_type in nodes})
             close = difflib.get_close_matches(lost[:200], known, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             rule = f"matches no {'node name' if kind == 'fp32_nodes' else 'op type'} of the model{hint}"
             raise _error(spec, dotted(("precision", str(precision), kind)), lost, rule)
+
+
+def _removed(pattern: str, kind: str, original: ir.Model) -> str | None:
+    """What became of the nodes that `pattern` names in the model's file; None where it names none there."""
+    functions = [node for function in original.functions.values() for node in function]
+    for node in (*original.graph.all_nodes(), *functions):
+        named = matches(pattern, node.name or "") if kind == "fp32_nodes" else node.op_type == pattern
+        if not named:
+            continue
+        if (node.domain, node.op_type, node.overload) in original.functions:
+            why = "a call of a local function, which is replaced by the function's nodes"
+        elif node.op_type == "Constant":
+            why = "a Constant, which becomes a weight: keep the node that reads it instead"
+        else:
+            why = f"a {node.op_type}, which lowering replaces: functions are inlined, old opsets raised"
+        return f"names {shorten(node.name or '')}, {why}"
+    return None
 
 
 def _error(spec: ModelSpec, key: str, value: object, rule: str) -> SpecError:
