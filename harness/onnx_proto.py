@@ -27,7 +27,7 @@ _CAFFE = "a Caffe model, which TensorRT no longer reads: convert it to ONNX, wit
 _TORCH = "a PyTorch model: export it with torch.onnx.export"
 _PLAN = "a finished engine: name it as `engine` in [model], beside the ONNX file it was built from"
 OTHER_FORMATS = {
-    ".uff": "a UFF model, which TensorRT no longer reads: convert it, from its TensorFlow graph, with tf2onnx",
+    ".uff": "a UFF model, which TensorRT no longer reads: convert it to ONNX with tf2onnx",
     ".pb": "a TensorFlow graph: convert it with tf2onnx",
     ".caffemodel": _CAFFE,
     ".prototxt": _CAFFE,
