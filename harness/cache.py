@@ -32,6 +32,7 @@ from harness.cache_files import (
     read_manifest,
     seal,
     sync,
+    write_manifest,
     write_synced,
 )
 from harness.errors import CacheError
@@ -216,7 +217,7 @@ class _Place:
             raise CacheError(f"{self.kind}: its maker left more than plain files: {error}") from error
         manifest = {"format": FORMAT, "key": json.loads(self.key), "files": files, "data": data}
         text = json.dumps(manifest, indent=1)
-        write_synced(fresh / MANIFEST, text.encode())
+        write_manifest(fresh, text.encode())
         made: Mapping[str, Any] = json.loads(text)
         return made
 

@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
+SEAL = "manifest.sha256"
+"""Beside each manifest its own SHA-256, as `sha256sum -c` takes it; scales, for one, are in the manifest."""
 SETTLED_NS = 100_000_000
 """A file younger than this may still change without a change of its times."""
 _verified: dict[tuple[int, ...], str] = {}
@@ -27,7 +29,8 @@ def read_manifest(path: Path) -> Mapping[str, Any]:
     if path.is_symlink():
         raise UnfitError("foreign: its manifest is a symbolic link")
     try:
-        manifest = json.loads(path.read_bytes())
+        data = path.read_bytes()
+        manifest = json.loads(data)
     except FileNotFoundError as error:
         raise UnfitError("damaged: no manifest") from error
     except ValueError as error:
@@ -38,17 +41,36 @@ def read_manifest(path: Path) -> Mapping[str, Any]:
         or "data" not in manifest
     ):
         raise UnfitError("foreign: its manifest is not one of this cache")
+    if manifest.get("format") == FORMAT:
+        _check_seal(path.with_name(SEAL), data)
     return manifest
 
 
+def _check_seal(path: Path, data: bytes) -> None:
+    if path.is_symlink() or not path.is_file():
+        raise UnfitError("damaged: its manifest has no SHA-256 beside it")
+    if path.read_bytes() != _seal_of(data):
+        raise UnfitError("damaged: its manifest does not have the SHA-256 beside it")
+
+
+def _seal_of(data: bytes) -> bytes:
+    return f"{hashlib.sha256(data).hexdigest()}  {MANIFEST}\n".encode()
+
+
+def write_manifest(folder: Path, data: bytes) -> None:
+    """Write the manifest of an entry, and its SHA-256 beside it."""
+    write_synced(folder / MANIFEST, data)
+    write_synced(folder / SEAL, _seal_of(data))
+
+
 def plain_files(folder: Path) -> dict[str, Path]:
-    """Every file below `folder` but the manifest, by relative name; links and special files are refused."""
+    """Every file below `folder` but manifest and seal, by relative name; refuses links and special files."""
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink() or not (path.is_dir() or path.is_file()):
             raise UnfitError(f"foreign: {name!r} is not a plain file")
-        if path.is_file() and name != MANIFEST:
+        if path.is_file() and name not in (MANIFEST, SEAL):
             found[name] = path
     return found
 

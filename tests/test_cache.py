@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.cache import Cache, Entry
-from harness.cache_files import file_digest
+from harness.cache_files import SEAL, file_digest, write_manifest
 from harness.errors import CacheError
 
 KEY = {"model": "abc", "precision": "fp16"}
@@ -145,7 +145,12 @@ def cut_the_manifest(entry: Entry) -> None:
 
 def edit_manifest(entry: Entry, **changes: Any) -> None:
     path = entry.folder / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    write_manifest(entry.folder, json.dumps(json.loads(path.read_text()) | changes).encode())
+
+
+def edit_what_the_maker_said(entry: Entry) -> None:
+    path = entry.folder / "manifest.json"
+    path.write_text(path.read_text().replace('"call": 1', '"call": 2'))
 
 
 def make_it_a_file(entry: Entry) -> None:
@@ -164,9 +169,12 @@ DAMAGE: list[tuple[Callable[[Entry], None], str]] = [
     (remove_the_manifest, "damaged: no manifest"),
     (cut_the_manifest, "damaged: its manifest is not JSON"),
     (lambda e: edit_manifest(e, key={"model": "other"}), "foreign: its manifest is of another key"),
-    (lambda e: edit_manifest(e, format=0), "stale: cache format 0, this is 1"),
+    (lambda e: edit_manifest(e, format=0), "stale: cache format 0, this is 2"),
     (lambda e: edit_manifest(e, files=[]), "foreign: its manifest is not one of this cache"),
     (lambda e: edit_manifest(e, files={"engine.bin": 1, "parts/a.txt": 2}), "foreign: its manifest"),
+    (lambda e: (e.folder / SEAL).unlink(), "damaged: its manifest has no SHA-256 beside it"),
+    (lambda e: (e.folder / SEAL).write_text("0" * 64), "damaged: its manifest does not have the SHA-256"),
+    (edit_what_the_maker_said, "damaged: its manifest does not have the SHA-256"),
     (make_it_a_file, "absent"),
 ]
 
