@@ -82,10 +82,16 @@ class TensorRTBackend:
 
     def can_run(self) -> str | None:
         """Why engines cannot be run here although they build; None if they can."""
-        why = device.absence(self.cuda)
-        if why is not None or not self.bindings.rtx:
-            return why
-        return gpu_refusal(self.bindings.api, gpu_facts().get("compute_capability", ""))
+        return self._absence
+
+    @cached_property
+    def _absence(self) -> str | None:
+        """Asked once: it makes a CUDA context."""
+        why, facts = device.absence(self.cuda), gpu_facts()
+        if why is not None:
+            return why if facts else f"nvidia-smi finds no GPU; {why}"
+        capability = facts.get("compute_capability", "")
+        return gpu_refusal(self.bindings.api, capability) if self.bindings.rtx else None
 
     def build(self, request: BuildRequest, folder: Path) -> Audit:
         """Write model, plan and record.  Raises BuildError, NotHonouredError, ModelError."""
