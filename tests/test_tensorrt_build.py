@@ -11,6 +11,7 @@ import onnx
 import pytest
 
 from harness.backends.base import BuildRequest
+from harness.backends.device import DeviceInfo
 from harness.backends.tensorrt import TensorRTBackend
 from harness.backends.tensorrt_build import BuildTask, build
 from harness.backends.tensorrt_record import PLAN, read_layers, read_origin, read_task
@@ -20,6 +21,7 @@ from harness.precision import Precision
 from harness.spec import BuildSpec, Profile, ShapeRange
 from tests.helpers_lowering import model
 from tests.helpers_tensorrt import LARGE, SMALL, classifier, request, rtx, write
+from tests.helpers_trt_double import HostDevice
 
 PLAIN = BuildTask(Precision.FP32, (SMALL,), BuildSpec())
 
@@ -266,6 +268,19 @@ def test_a_damaged_record_is_a_run_error(tmp_path: Path) -> None:
     (tmp_path / "build.json").write_text(json.dumps({})[:1])
     with pytest.raises(RunError, match="not the record"):
         read_origin(tmp_path)
+
+
+@pytest.mark.parametrize(("capability", "runs"), [("8.9", True), ("9.0", False)])
+def test_a_gpu_that_rtx_does_not_serve_builds_and_does_not_run(
+    bindings: Bindings, monkeypatch: pytest.MonkeyPatch, capability: str, runs: bool
+) -> None:
+    gpu = HostDevice()
+    monkeypatch.setattr(gpu, "info", lambda: DeviceInfo("Some GPU", capability, "13.0"))
+    monkeypatch.setattr("harness.backends.device.open_device", lambda *_: gpu)
+    why = TensorRTBackend(bindings.name).can_run()
+    assert (why is None) == runs
+    assert runs or "compute capability 7.5, 8.0, 8.6, 8.9, 12.0, 12.1, not 9.0" in (why or "")
+    assert gpu.closed == 2
 
 
 def test_running_here_says_why_not(backend: TensorRTBackend, tmp_path: Path) -> None:

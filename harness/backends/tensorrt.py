@@ -87,11 +87,12 @@ class TensorRTBackend:
     @cached_property
     def _absence(self) -> str | None:
         """Asked once: it makes a CUDA context."""
-        why, facts = device.absence(self.cuda), gpu_facts()
-        if why is not None:
-            return why if facts else f"nvidia-smi finds no GPU; {why}"
-        capability = facts.get("compute_capability", "")
-        return gpu_refusal(self.bindings.api, capability) if self.bindings.rtx else None
+        if why := device.absence(self.cuda):
+            return why if gpu_facts() else f"nvidia-smi finds no GPU; {why}"
+        if not self.bindings.rtx:
+            return None
+        with contextlib.closing(device.open_device(self.cuda)) as gpu:
+            return gpu_refusal(self.bindings.api, gpu.info().compute_capability)
 
     def build(self, request: BuildRequest, folder: Path) -> Audit:
         """Write model, plan and record.  Raises BuildError, NotHonouredError, ModelError."""
