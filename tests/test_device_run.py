@@ -219,6 +219,14 @@ class TestOpening:
         details = OnnxRuntimeBackend("CUDAExecutionProvider", cuda_graph=True)._cuda_details()
         assert details == {"cuda_binding": "pycuda", "cuda_graph": "on"}
 
+    def test_a_model_that_cannot_be_a_cuda_graph_says_so(self) -> None:
+        def refuse(*_: Any) -> None:
+            raise RunError("the model has control flow nodes")
+
+        self.patch.setattr("harness.backends.onnxruntime.OrtDeviceEngine.on", refuse)
+        with pytest.raises(NotHonouredError, match="no CUDA graph of this model: the model has control"):
+            self.load(cuda_graph=True)
+
     def test_without_a_binding_there_is_the_plain_session_but_no_graph(self) -> None:
         self.patch.setattr("harness.backends.onnxruntime.device.installed", lambda: ())
         assert self.load()[0] == "plain"
@@ -231,6 +239,7 @@ WORDS = [
         "BFCArena: Failed to allocate memory for requested buffer of size 12345",
         "asked for 12345 bytes, 1 of 2",
     ),
+    ("Available memory of 5 is smaller than requested bytes of 67", "asked for 67 bytes, 1 of 2"),
     ("CUDA failure 2: out of memory ; GPU=0", "out of device memory, 1 of 2 bytes are free: CUDA failure 2"),
     ("CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED", "out of device memory, 1 of 2"),
     ("some other failure", "^some other failure$"),

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from harness.errors import DeviceLostError, RunError
 
 NO_MEMORY = re.compile(
-    r"out of memory|OUT_OF_MEMORY|Failed to allocate memory|MEMORY_ALLOCATION|ALLOC_FAILED|CUDA failure 2:"
+    r"out of memory|OUT_OF_MEMORY|Failed to allocate memory|smaller than requested bytes"
+    r"|MEMORY_ALLOCATION|ALLOC_FAILED|CUDA failure 2:"
 )
-ASKED = re.compile(r"(?:buffer of size|[Ff]ailed to allocate|requested|asked for) (\d+)")
+ASKED = re.compile(r"(?:buffer of size|[Ff]ailed to allocate|requested|requested bytes of|asked for) (\d+)")
 LOST = re.compile(
     r"CUDA (?:failure|error) (?:46|214|220|226|700|702|710|71[4-9]):"
     r"|CUDA_ERROR_(?:ILLEGAL_ADDRESS|LAUNCH_FAILED|LAUNCH_TIMEOUT|ECC_UNCORRECTABLE|DEVICE_UNAVAILABLE"

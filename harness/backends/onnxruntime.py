@@ -153,10 +153,14 @@ class OnnxRuntimeBackend:
         return OrtEngine.open(path, settings)
 
     def _load_on_device(self, path: Path, settings: SessionSettings) -> OrtEngine:
-        if self.cuda_graph:
-            options = {**settings.provider_options, "enable_cuda_graph": "1"}
-            settings = replace(settings, provider_options=options)
-        return OrtDeviceEngine.on(device.open_device(self.cuda, self._index), path, settings)
+        gpu = device.open_device(self.cuda, self._index)
+        if not self.cuda_graph:
+            return OrtDeviceEngine.on(gpu, path, settings)
+        options = {**settings.provider_options, "enable_cuda_graph": "1"}
+        try:
+            return OrtDeviceEngine.on(gpu, path, replace(settings, provider_options=options))
+        except RunError as error:
+            raise NotHonouredError(f"{path.parent.name}: no CUDA graph of this model: {error}") from error
 
     def load_instrumented(self, folder: Path, tensors: Sequence[str]) -> OrtEngine:
         """The verified face with `tensors` of its main graph added to the outputs.  Raises RunError."""

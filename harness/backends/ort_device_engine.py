@@ -198,6 +198,8 @@ class _Start:
         except ORT_ERRORS as error:
             raise explained(f"ONNX Runtime: {one_line(error)}", self.device.memory) from error
         except TypeError as error:
+            if self.run is not None:
+                raise
             raise RunError("the device run is over: its engine is closed or made others since") from error
 
 
