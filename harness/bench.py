@@ -147,10 +147,11 @@ class LatencyRun:
 
     def take(self, point: Point) -> dict[str, Latency]:
         """All latencies of one point, those of the baseline's engine (`base`) among them if there is one."""
-        settings = machine(self.info)
+        return self._host(point) | self.bench.resident(point, self.sampling, machine(self.info))
+
+    def _host(self, point: Point) -> dict[str, Latency]:
         base = self.base[1] if self.base else None
-        host = self.bench.host(point, self.sampling, settings, base)
-        return host | self.bench.resident(point, self.sampling, settings)
+        return self.bench.host(point, self.sampling, machine(self.info), base)
 
     def judged(self, point: Point, found: Mapping[str, Latency]) -> Record:
         """The record: `unverified` where this engine's own outputs do not pass; measured again if slower."""
@@ -171,4 +172,4 @@ class LatencyRun:
             manifest=self.built.manifest.hash,
             message="" if compared.quality else compared.explain("the deployed engine"),
         )
-        return retaken(made, self.baseline, lambda: self.take(point)["host"])
+        return retaken(made, self.baseline, lambda: self._host(point))

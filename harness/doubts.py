@@ -24,7 +24,7 @@ def sample_doubts(
     samples = np.asarray([value for times in rounds for value in times], float)
     found = [] if settled else ["the warm-up did not settle in the time allowed"]
     if lost:
-        found.append(f"the clock went backwards in {lost} of {len(samples) + lost} samples, left out")
+        found.append(f"clock went backwards: in {lost} of {len(samples) + lost} samples, left out")
     return tuple(found + _count_doubts(len(samples)) + _spread_doubts(samples) + _drift_doubts(rounds))
 
 
@@ -60,7 +60,7 @@ def during(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _count_doubts(count: int) -> list[str]:
     if count < FEW_SAMPLES:
         return [f"too few samples: {count}, at least {FEW_SAMPLES} are wanted"]
-    return [f"p99 of {count} samples rests on one or two of them"] if count < P99_SAMPLES else []
+    return [f"few samples for p99: {count}, at least {P99_SAMPLES} are wanted"] if count < P99_SAMPLES else []
 
 
 def _spread_doubts(samples: Any) -> list[str]:
@@ -83,7 +83,7 @@ def _drift_doubts(rounds: Sequence[Sequence[float]]) -> list[str]:
 
 def _clock_doubts(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     return [
-        f"{key} changed from {before[key]:g} to {after[key]:g}"
+        f"clocks changed: {key} from {before[key]:g} to {after[key]:g}"
         for key in before
         if key.endswith("clock_mhz")
         and key in after
@@ -96,14 +96,14 @@ def _varied_doubts(seen: Mapping[str, Any]) -> list[str]:
     least, most = seen.get("gpu_clock_mhz", (0, 0))
     if most - least <= CLOCK_CHANGE * most:
         return []
-    return [f"gpu_clock_mhz varied from {least:g} to {most:g} while measuring"]
+    return [f"clocks varied: gpu_clock_mhz from {least:g} to {most:g} while measuring"]
 
 
 def _throttle_doubts(
     before: Mapping[str, Any], after: Mapping[str, Any], seen: Mapping[str, Any]
 ) -> list[str]:
     counts = [
-        f"throttled while measuring ({key} rose by {after[key] - before[key]:g})"
+        f"throttled: {key} rose by {after[key] - before[key]:g} while measuring"
         for key in before
         if key.endswith("throttle_count") and after.get(key, 0) > before[key]
     ]

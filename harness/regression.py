@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from harness.latency import Latency
@@ -11,8 +11,11 @@ from harness.report.changes import regressions
 from harness.report.keys import case_key
 from harness.report.records import Record
 
+Taken = Mapping[str, Latency]
 ATTEMPTS = 2
-"""How often a latency that looks slower is measured again: a machine that was slow once is no regression."""
+"""How often a latency is measured again where the first answer is not clear."""
+NOISY = 0.05
+"""Of interleaved runs: the smallest effect above which noise hides too much."""
 
 
 def regressed(records: Sequence[Record], baseline: Sequence[Record]) -> list[Difference]:
@@ -21,14 +24,35 @@ def regressed(records: Sequence[Record], baseline: Sequence[Record]) -> list[Dif
     return regressions(diff([record for record in baseline if case_key(record) in keys], records))
 
 
-def retaken(record: Record, baseline: Sequence[Record], take: Callable[[], Latency]) -> Record:
-    """A latency record, with `repeats` in its data for as long as it looks slower than the baseline."""
+def retaken(record: Record, baseline: Sequence[Record], take: Callable[[], Taken]) -> Record:
+    """A latency record, with `repeats` in its data for as long as the comparison is not clear."""
     for _ in range(ATTEMPTS):
-        if not any(difference.figure == "p50_s" for difference in regressed([record], baseline)):
+        if not unclear(record, baseline):
             break
-        again = [*record.data.get("repeats", ()), take().to_json()]
-        record = replace(record, data={**record.data, "repeats": again})
+        record = _repeated(record, take())
     return record
+
+
+def unclear(record: Record, baseline: Sequence[Record]) -> bool:
+    """Whether a latency looks slower, as a machine that was slow once does, or drowns in noise.
+
+    Noise is a reason only beside an interleaved baseline: more pairs narrow it there.
+    """
+    key = case_key(record)
+    found = diff([one for one in baseline if case_key(one) == key], [record])
+    changes = [difference for difference in found if difference.figure == "p50_s"]
+    if any(change.status == "regression" for change in changes):
+        return True
+    return "interleaved" in record.data and any(c.data.get("smallest_effect", 0) > NOISY for c in changes)
+
+
+def _repeated(record: Record, found: Taken) -> Record:
+    data = {**record.data, "repeats": [*record.data.get("repeats", ()), found["host"].to_json()]}
+    if "base" in found:
+        beside = data["interleaved"]
+        again = [*beside.get("repeats", ()), found["base"].to_json()]
+        data["interleaved"] = {**beside, "repeats": again}
+    return replace(record, data=data)
 
 
 def explain(found: Sequence[Difference]) -> str:

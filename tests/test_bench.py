@@ -189,7 +189,7 @@ def quick(seed: int = 0) -> Latency:
 def test_a_suspicion_is_measured_again_and_stays_if_it_is_slow_each_time():
     baseline = [latency_record(seed=7)]
     taken = iter([slow(1), slow(2), slow(3)])
-    record = retaken(latency_record(p50_s=1.5e-3), baseline, lambda: next(taken))
+    record = retaken(latency_record(p50_s=1.5e-3), baseline, lambda: {"host": next(taken)})
     assert len(record.data["repeats"]) == 2
     (found,) = regressed([record], baseline)
     assert found.figure == "p50_s"
@@ -198,7 +198,7 @@ def test_a_suspicion_is_measured_again_and_stays_if_it_is_slow_each_time():
 
 def test_a_suspicion_that_does_not_come_back_is_dropped():
     baseline = [latency_record(seed=7)]
-    record = retaken(latency_record(p50_s=1.5e-3), baseline, quick)
+    record = retaken(latency_record(p50_s=1.5e-3), baseline, lambda: {"host": quick()})
     assert len(record.data["repeats"]) == 1
     assert regressed([record], baseline) == []
 
@@ -216,3 +216,31 @@ def test_feeds_fit_into_memory(monkeypatch):
     monkeypatch.setattr("harness.bench.ROTATION_BYTES", 3 * np.float32().nbytes * 8)
     spec = spec_of((2,))
     assert len(rotation(Feeds(spec), points(spec)[0])) == 3
+
+
+def beside(own: Latency, base: Latency):
+    """A record interleaved with the baseline's engine, and the baseline's record."""
+    data = {"host": own.to_json(), "interleaved": {"manifest": "old", "host": base.to_json()}}
+    return latency_record(data=data), [latency_record(manifest="old")]
+
+
+def noisy(seed: int, factor: float = 1.0) -> Latency:
+    times = 1e-3 * factor * np.exp(np.random.default_rng(seed).normal(0, 0.3, 20))
+    return Latency(tuple(times.tolist()), (1,) * 20)
+
+
+def test_noise_beside_the_baselines_engine_is_narrowed_by_more_pairs():
+    record, baseline = beside(noisy(1), noisy(2))
+    more = retaken(record, baseline, lambda: {"host": noisy(3), "base": noisy(4)})
+    assert len(more.data["repeats"]) == len(more.data["interleaved"]["repeats"]) == 2
+
+
+def test_quiet_pairs_are_measured_once():
+    record, baseline = beside(quick(1), quick(2))
+    assert "repeats" not in retaken(record, baseline, lambda: pytest.fail("measured again")).data
+
+
+def test_a_slowdown_beside_the_baselines_engine_stays_found():
+    record, baseline = beside(slow(1), quick(2))
+    more = retaken(record, baseline, lambda: {"host": slow(3), "base": quick(4)})
+    assert [found.figure for found in regressed([more], baseline)] == ["p50_s"]

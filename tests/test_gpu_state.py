@@ -132,7 +132,7 @@ def test_what_was_seen_meanwhile_is_kept_as_ranges() -> None:
     assert seen == {"gpu_clock_mhz": [1200, 1980], "gpu_throttle_reasons": "power cap"}
     assert conditions_doubts({}, {}, seen) == (
         "throttled: power cap",
-        "gpu_clock_mhz varied from 1200 to 1980 while measuring",
+        "clocks varied: gpu_clock_mhz from 1200 to 1980 while measuring",
     )
 
 
@@ -157,4 +157,4 @@ def test_a_measurement_keeps_what_the_gpu_did_before_during_and_after() -> None:
     assert found.conditions["before"] == {"gpu_clock_mhz": 1900}
     assert found.conditions["during"] == {"gpu_clock_mhz": [1500, 1800]}
     assert found.conditions["after"] == {"gpu_clock_mhz": 1400}
-    assert any("varied from 1500 to 1800" in doubt for doubt in found.doubts)
+    assert any("gpu_clock_mhz from 1500 to 1800" in doubt for doubt in found.doubts)

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from harness.latency import Latency
 from harness.precision import TOLERANCES, Precision
 from harness.report.gate import DEFAULT_GATE, Change, Gate, compare
-from harness.report.keys import CaseKey, by_case, differences, latencies_of, latency_of, machine, number
+from harness.report.keys import CaseKey, by_case, differences, latencies_of, machine, number
 from harness.report.overview import SEVERITY, worst
 from harness.report.records import Record
 
@@ -143,8 +143,10 @@ def latency_change(old: Sequence[Record], new: Sequence[Record], gate: Gate = DE
     """
     beside = new[-1].data.get("interleaved")
     if isinstance(beside, Mapping) and beside.get("manifest") in {record.manifest for record in old}:
-        base = Latency.from_json(beside.get("host", {})).round_medians_s
-        return compare([base], [latency_of(new[-1]).round_medians_s], gate, paired=True)
+        told = (beside.get("host", {}), *beside.get("repeats", ()))
+        base = [Latency.from_json(one).round_medians_s for one in told]
+        own = [latency.round_medians_s for latency in latencies_of(new[-1])]
+        return compare(base, own, gate, paired=True)
     runs = [latency.round_medians_s for record in new for latency in latencies_of(record)]
     base_runs = [latency.round_medians_s for record in old for latency in latencies_of(record)]
     return compare(base_runs, runs, gate)

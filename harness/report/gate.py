@@ -9,7 +9,8 @@
    standard error within a run is joined to it.
 4. With several new runs each of them must show the change: a machine that was slow once is no regression.
 5. Interleaved runs shared the machine's state round by round: their rounds are compared pair by pair,
-   each pair divided by its own mean, and the CoV is the standard error of the pairs' ratios.
+   each pair divided by its own mean, and the CoV is the standard error of the pairs' ratios; runs
+   measured again add pairs, and rule 4 does not apply.
 
 Noise too wide to see what matters is said (`smallest_effect`), never gated away.
 """
@@ -68,7 +69,7 @@ def compare(
 ) -> Change:
     """The change from `base` to `new`, each one or more runs of rounds' medians in seconds.
 
-    `paired` is for one interleaved run on either side, round i beside round i.
+    `paired` is for interleaved runs, as many on either side, round i beside round i.
     """
     old_s, new_s = _middle(base), _middle(new)
     rounds = _flat(base), _flat(new)
@@ -81,7 +82,7 @@ def compare(
     smallest = max(gate.min_effect, gate.cov_factor * cov)
     p, least = _mann_whitney(*rounds, slower=effect > 0)
     finding, why = _judge(effect, smallest, p, least, gate)
-    if finding in ("slower", "faster") and not _in_every_run(new, old_s, effect, gate):
+    if finding in ("slower", "faster") and not (paired or _in_every_run(new, old_s, effect, gate)):
         finding, why = "same", f"{effect:+.1%}, but not in each of {len(new)} runs"
     return Change(finding, old_s, new_s, effect, smallest, cov, p, why)
 
