@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
+from harness.advice import addressed
 from harness.backends.base import Engine
 from harness.compare import compare_outputs
 from harness.comparison import OutputsComparison
@@ -32,6 +33,14 @@ class Slicer(Protocol):
 
     def slices(self, folder: Path) -> Opener:
         """What opens parts of the engine in `folder`.  Raises RunError."""
+
+
+@runtime_checkable
+class Chooser(Protocol):
+    """A backend whose engines cannot show every tensor of the graph."""
+
+    def showable(self, folder: Path) -> Collection[str]:
+        """Names of the tensors that an engine in `folder` can show.  Raises RunError."""
 
 
 HISTOGRAMS = 4
@@ -86,6 +95,7 @@ def answer_layers(
     asked = _question(question, subject, built, feeds, outputs, memory_bytes)
     without = compared_without_tf32(question, found, [feeds], [expected], 0)
     triage = verdict_of(found, tf32=question.tf32, without_tf32=without)
+    triage = addressed(triage, question.spec, question.precision)
     layers = compare_layers(asked, progress)
     return LayerAnswer(shapes, found, triage, layers, _histograms(asked, layers))
 
@@ -137,6 +147,9 @@ def _question(
     values = values_of(subject.lowered(plan).model.graph)
     offered = {v.name: 4 if v.dtype is None else math.ceil(v.dtype.bitwidth / 8) for v in values if v.name}
     backend = subject.backend
+    if isinstance(backend, Chooser):
+        shown = backend.showable(built.folder)
+        offered = {name: size for name, size in offered.items() if name in shown}
 
     def engine(tensors: Sequence[str], _: Outputs = NOTHING, /) -> Engine:
         return built.open_instrumented(tensors)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.advice import addressed
 from harness.backends.base import Engine, Tensors
 from harness.cases import Case as ShapeCase
 from harness.cases import cases_of
@@ -159,13 +160,14 @@ def answer(question: Question, task: Task) -> Answer:
     split = _split(question, found, actual, emulated, feeds, expected)
     found = found if emulated else found.explained_by_itself()
     without = compared_without_tf32(question, found, feeds, expected, profile)
+    triage = verdict_of(found, tf32=question.tf32, without_tf32=without, split=split)
     return Answer(
         question.spec.profiles[profile].name,
         task.case.label,
         task.case.shapes,
         task.samples,
         found,
-        verdict_of(found, tf32=question.tf32, without_tf32=without, split=split),
+        addressed(triage, question.spec, question.precision),
         question.reference.floor(feeds[0]),
         without.mre if without else None,
     )

@@ -183,3 +183,16 @@ def test_the_engine_without_tf32_is_not_built_where_nothing_fails(tmp_path):
     )
     assert (found.triage.verdict, found.without_tf32) == ("pass", None)
     next(answers(question(tmp_path / "b", scaled(1.001), Precision.FP32, exact, without_tf32=never)))
+
+
+@pytest.mark.parametrize(
+    ("emulation", "command"),
+    [
+        (scaled(1.1), "trt-harness search-fp32 net/spec.toml --precision fp16"),
+        (exact, "trt-harness bundle net-fp16 --trt-spec net/spec.toml --minimise"),
+    ],
+)
+def test_advice_names_the_case_in_commands_that_run_as_they_stand(tmp_path, monkeypatch, emulation, command):
+    monkeypatch.chdir(tmp_path)
+    found = next(answers(question(tmp_path, scaled(1.1), emulation=emulation)))
+    assert f"`{command}`" in found.triage.advice
