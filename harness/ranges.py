@@ -5,7 +5,7 @@
    model itself do not count.
 3. A tensor overflows where |x| exceeds the format's largest number, and vanishes where all of it lies below
    the smallest normal one.  The same goes for weights; a node whose weight overflows stays FP32.
-4. Tensors in subgraphs cannot be read from outside and are not looked at.
+4. Tensors in subgraphs cannot be read from outside: they are counted, and not looked at.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 Scalars = Mapping[str, float]
 Run = Callable[[ir.Model, Sequence[str], Iterable[Tensors]], Sequence[Scalars]]
 """Runs a model on each set of feeds and gives the named scalars."""
+HALVES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+FORMAT = 2
+"""Version of what the cache keeps."""
 NAMED = 5
 """How many tensors a warning names."""
 MASK = 1e30
@@ -54,7 +57,8 @@ class Extent:
 class RangeReport:
     """What `precision` cannot hold.
 
-    `feeds` is how many sets of feeds were run, 0 where nothing is 16-bit; `reason`: why nothing is known.
+    `feeds` is how many sets of feeds were run, 0 where nothing is 16-bit; `unseen`: 16-bit
+    tensors in subgraphs; `reason`: why nothing is known.
     """
 
     precision: str
@@ -63,6 +67,7 @@ class RangeReport:
     weights_overflow: tuple[str, ...] = ()
     weights_vanish: tuple[str, ...] = ()
     feeds: int = 0
+    unseen: int = 0
     reason: str = ""
 
     @property
@@ -84,6 +89,7 @@ class RangeReport:
             weights_overflow=tuple(data["weights_overflow"]),
             weights_vanish=tuple(data["weights_vanish"]),
             feeds=data["feeds"],
+            unseen=data["unseen"],
             reason=data["reason"],
         )
 
@@ -97,8 +103,9 @@ def check_ranges(
     """
     plan = lowered.plan
     names = list(dict.fromkeys(_held_in_16_bits(normalised, lowered.model)))
+    unseen = _in_subgraphs(lowered.model)
     if not names:
-        return RangeReport(str(plan.precision))
+        return RangeReport(str(plan.precision), unseen=unseen)
     largest, count = _largest(normalised, names, feeds, run or run_here)
     form = format_of(plan.precision)
     extents = list(_extents(normalised, largest))
@@ -109,6 +116,7 @@ def check_ranges(
         weights_overflow=lowered.summary.overflow,
         weights_vanish=tuple(_vanishing(normalised, lowered.summary.underflow, form)),
         feeds=count,
+        unseen=unseen,
     )
 
 
@@ -129,6 +137,7 @@ def ranges_of(subject: Subject, what: Precision | PrecisionPlan) -> RangeReport:
     rows, count = subject.feeds.rows(shapes), feeds_needed(subject.feeds, shapes)
     feeds = [subject.feeds.feed(shapes, index * rows) for index in range(count)]
     key = {
+        "format": FORMAT,
         "model": subject.digest,
         "code": code_digest(),
         "plan": plan.digest(),
@@ -172,12 +181,17 @@ def _held_in_16_bits(normalised: ir.Model, lowered: ir.Model) -> Iterator[str]:
     known = {value.name or "" for value in (*normalised.graph.inputs, *made)}
     for node in lowered.graph:
         for index, value in enumerate(node.outputs):
-            if value.dtype not in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16):
+            if value.dtype not in HALVES:
                 continue
             twin = own.get(node.name)
             source = twin.outputs[index] if twin else node.inputs[0]
             if source is not None and source.name in known:
                 yield source.name
+
+
+def _in_subgraphs(lowered: ir.Model) -> int:
+    inner = (graph for graph in all_graphs(lowered) if graph is not lowered.graph)
+    return sum(value.dtype in HALVES for graph in inner for node in graph for value in node.outputs)
 
 
 def _largest(
@@ -218,6 +232,8 @@ def _warnings(found: RangeReport) -> Iterator[str]:
     what = found.precision
     if found.reason:
         yield f"ranges are not known: {found.reason}"
+    if found.unseen:
+        yield f"{_count(found.unseen, 'was', 'were')} not looked at, because subgraphs hold them"
     masks = [one for one in found.overflow if one.largest >= MASK]
     values = [one for one in found.overflow if one.largest < MASK]
     if values:

@@ -141,6 +141,21 @@ def test_a_model_that_does_not_run_is_a_warning(tmp_path: Path, monkeypatch) -> 
     assert ranges_of(subject, Precision.FP16).warnings == ("ranges are not known: it died of SIGSEGV",)
 
 
+def test_tensors_in_subgraphs_are_counted() -> None:
+    text = """
+    <ir_version: 10, opset_import: ["" : 19]>
+    g (float[2] x, bool p) => (float[2] y) {
+        y = If(p) <then_branch = t () => (float[2] u) { u = Exp(x) },
+                   else_branch = e () => (float[2] v) { v = Neg(x) }>
+    }
+    """
+    found = normalise(ir.from_proto(onnx.parser.parse_model(text)))
+    feeds = [{"x": np.float32([1, 2]), "p": np.array(True)}]
+    seen = check_ranges(found, lower(found, PrecisionPlan(Precision.FP16)), feeds)
+    assert seen.unseen >= 2
+    assert "tensors were not looked at, because subgraphs hold them" in seen.warnings[0]
+
+
 def test_the_bundled_overflow_is_found_by_name() -> None:
     path = Path(__file__).parent.parent / "suites/models/overflow_transformer/model.onnx"
     found = normalise(onnx_file.read(path))
