@@ -29,6 +29,7 @@ from harness.precision import Precision, PrecisionPlan
 from harness.value_range import Format, format_of
 
 if TYPE_CHECKING:
+    from harness.cache import JSON
     from harness.model import Subject
 
 Scalars = Mapping[str, float]
@@ -136,7 +137,7 @@ def ranges_of(subject: Subject, what: Precision | PrecisionPlan) -> RangeReport:
     shapes = {name: part.opt for name, part in subject.spec.profiles[0].shapes.items()}
     rows, count = subject.feeds.rows(shapes), feeds_needed(subject.feeds, shapes)
     feeds = [subject.feeds.feed(shapes, index * rows) for index in range(count)]
-    key = {
+    key: dict[str, JSON] = {
         "format": FORMAT,
         "model": subject.digest,
         "code": code_digest(),
