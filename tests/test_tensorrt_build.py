@@ -241,6 +241,25 @@ def test_a_tensor_that_is_no_output_is_named(bindings: Bindings, tmp_path: Path)
         build(bindings, task, write(tmp_path, classifier()), tmp_path / PLAN)
 
 
+def test_shapes_and_bools_are_not_offered_and_the_rest_can_be_shown(
+    backend: TensorRTBackend, bindings: Bindings, tmp_path: Path
+) -> None:
+    source = model(
+        """g (float[N, 4] x) => (float[N, 4] y, float[N] z)
+        { b = Greater (x, w) t = Where (b, x, w) y = Exp (t) n = Shape <end = 1> (x)
+          s = ReduceSum (t, axes) z = Reshape (s, n) }""",
+        w=np.zeros(4, np.float32),
+        axes=np.array([1], np.int64),
+    )
+    profile = Profile(shapes={"x": ShapeRange(min=(1, 4), opt=(1, 4), max=(2, 4))})
+    backend.build(request(Precision.FP32, profiles=(profile,), source=source), tmp_path)
+    shown = backend.showable(tmp_path)
+    assert {"t", "y", "s"} <= shown
+    assert not {"b", "n"} & shown
+    task = BuildTask(Precision.FP32, (profile,), BuildSpec(), outputs=tuple(sorted(shown - {"y", "z"})))
+    assert "t" in build(bindings, task, tmp_path / "model.onnx", tmp_path / "again.plan").outputs
+
+
 def test_odd_names_survive(backend: TensorRTBackend, tmp_path: Path) -> None:
     odd = model("g (float[N, 4] x) => (float[N, 4] y) { [a] t = Relu (x) [b] y = Exp (t) }")
     for node, name in zip(odd.graph, ('{"json": [1]}', "näme/:0"), strict=True):

@@ -24,7 +24,15 @@ from harness.backends.relay import Progress, relay
 from harness.backends.tensorrt_audit import audit
 from harness.backends.tensorrt_build import Aids, BuildTask, Built, NetworkCode, build, build_by_name
 from harness.backends.tensorrt_mark import Marking
-from harness.backends.tensorrt_record import ONNX, PLAN, Origin, read_origin, read_task, write_record
+from harness.backends.tensorrt_record import (
+    ONNX,
+    PLAN,
+    Origin,
+    read_layers,
+    read_origin,
+    read_task,
+    write_record,
+)
 from harness.backends.tensorrt_run import TensorRTEngine
 from harness.backends.trt_bindings import PRODUCT, Bindings, load_bindings
 from harness.backends.trt_fence import PRODUCTS, fence
@@ -131,6 +139,11 @@ class TensorRTBackend:
             engine = self._open(plan, read_origin(folder))
         marked = self.instrumentation == "marked outputs"
         return engine if marked else engine.listening(tensors, self.instrumentation)
+
+    def showable(self, folder: Path) -> frozenset[str]:
+        """Tensors of the network in `folder` that are neither shapes nor bools.  Raises RunError."""
+        tensors = (tensor for layer in read_layers(folder)[0] for tensor in layer.outputs)
+        return frozenset(t.name for t in tensors if not t.holds_shape and t.dtype != "BOOL")
 
     def _built(self, request: BuildRequest, task: BuildTask, folder: Path, what: str) -> Built:
         """A build with the GPU that calibrators of weakly typed INT8 run on; a cache of theirs needs none."""

@@ -19,11 +19,15 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class NetworkTensor:
-    """Name, TensorRT dtype name and shape (-1 where dynamic) of a tensor of a network."""
+    """Name, TensorRT dtype name and shape (-1 where dynamic) of a tensor of a network.
+
+    `holds_shape`: it is computed on the host, for shapes.
+    """
 
     name: str
     dtype: str
     shape: Shape
+    holds_shape: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,8 @@ def _tensors(tensors: Iterator[trt.ITensor | None]) -> Iterator[NetworkTensor]:
     """An optional input of a layer is None and left out."""
     for tensor in tensors:
         if tensor is not None:
-            yield NetworkTensor(tensor.name, tensor.dtype.name, shape_of(tensor.shape))
+            shape = shape_of(tensor.shape)
+            yield NetworkTensor(tensor.name, tensor.dtype.name, shape, tensor.is_shape_tensor)
 
 
 def shape_of(dims: trt.Dims) -> Shape:

@@ -95,7 +95,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _network_layer(data: dict[str, Any]) -> NetworkLayer:
     inputs, outputs = (
-        tuple(NetworkTensor(t["name"], t["dtype"], tuple(t["shape"])) for t in data[key])
+        tuple(NetworkTensor(t["name"], t["dtype"], tuple(t["shape"]), t["holds_shape"]) for t in data[key])
         for key in ("inputs", "outputs")
     )
     return NetworkLayer(data["name"], data["type"], data["node"], inputs, outputs)
