@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -264,3 +265,10 @@ def test_a_fence_leaves_infinities_and_nans() -> None:
     x = np.array([[np.inf, 1e5, -1e-9, 3]] + [[0, 0, 0, 0]] * 3, np.float32)
     feeds = {"x": np.where(np.isinf(x), np.float32(3e38), x)}
     np.testing.assert_array_equal(run(source, feeds)["y"], run(fence(source), feeds)["y"])
+
+
+def test_what_tensorrt_deprecates_can_be_used_where_it_is_asked_for() -> None:
+    with trt_bindings.deprecated():
+        warnings.warn("Use Deprecated in TensorRT 10.0. instead.", DeprecationWarning, stacklevel=1)
+    with pytest.warns(DeprecationWarning, match="elsewhere"):
+        warnings.warn("elsewhere", DeprecationWarning, stacklevel=1)

@@ -90,7 +90,8 @@ class Layer:
 
 
 def network(*layers: Layer) -> Any:
-    inputs = [SimpleNamespace(name="x", dtype=SimpleNamespace(name="FLOAT"), shape=(-1, 3, -1, -1))]
+    dtype = SimpleNamespace(name="FLOAT")
+    inputs = [SimpleNamespace(name="x", dtype=dtype, shape=(-1, 3, -1, -1), is_shape_tensor=False)]
     return SimpleNamespace(
         num_layers=len(layers),
         get_layer=lambda index: layers[index],

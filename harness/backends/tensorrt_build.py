@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from harness.backends.tensorrt_network import (
     network_outputs,
     parse_onnx,
 )
-from harness.backends.trt_bindings import Bindings, load_bindings
+from harness.backends.trt_bindings import Bindings, deprecated, load_bindings
 from harness.backends.trt_log import LAYERS, Log, create_log, loud, words
 from harness.backends.trt_network_code import call_network_code
 from harness.backends.trt_timing import TimingCache
@@ -112,6 +113,11 @@ def build(bindings: Bindings, task: BuildTask, onnx: Path, plan: Path, aids: Aid
 
     Raises BuildError with node and reason, NotHonouredError for an option that the builder changed.
     """
+    with deprecated() if task.options.typing == "weak" else contextlib.nullcontext():
+        return _build(bindings, task, onnx, plan, aids or Aids())
+
+
+def _build(bindings: Bindings, task: BuildTask, onnx: Path, plan: Path, aids: Aids) -> Built:
     log = create_log(bindings.api)
     builder = bindings.api.Builder(log)
     trt_options.load_plugins(bindings, builder.get_plugin_registry(), log, task.options.plugins, task.base)
@@ -121,7 +127,7 @@ def build(bindings: Bindings, task: BuildTask, onnx: Path, plan: Path, aids: Aid
     site = _Site(bindings, log, builder, network, builder.create_builder_config())
     _configure(site, task)
     typing.constrain(bindings.api, network, site.config, task.precision, task.kept)
-    return _serialize(site, task, plan, aids or Aids())
+    return _serialize(site, task, plan, aids)
 
 
 def _fill(bindings: Bindings, network: trt.INetworkDefinition, log: Any, task: BuildTask, onnx: Path) -> None:

@@ -15,7 +15,7 @@ from harness.backends.base import Tensors
 from harness.backends.device import Device
 from harness.backends.device_run import DeviceRun, EventTimer
 from harness.backends.tensorrt_inspect import EngineFacts, inspect_engine
-from harness.backends.trt_bindings import Bindings
+from harness.backends.trt_bindings import Bindings, deprecated
 from harness.backends.trt_buffers import Allocator, Buffers
 from harness.backends.trt_debug import Listener
 from harness.backends.trt_log import Log, create_log, implement
@@ -70,7 +70,9 @@ class TensorRTEngine:
                     origin, str(bindings.api.__version__), device.info().name, log.messages, *device.memory()
                 )
                 raise RunError(f"{plan}: {why}")
-            if getattr(engine, "has_implicit_batch_dimension", False):  # TensorRT 8.6 to 10.x tell
+            with deprecated():  # TensorRT 8.6 to 10.x tell
+                implicit_batch = getattr(engine, "has_implicit_batch_dimension", False)
+            if implicit_batch:
                 raise RunError(f"{plan}: {IMPLICIT_BATCH}")
             return TensorRTEngine(bindings, engine, runtime, log, device)
         except (OSError, RunError) as error:

@@ -6,8 +6,11 @@ Code of this package takes the module as an argument, so that one code path serv
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -91,3 +94,11 @@ def _import(name: str) -> Any:
         except (ImportError, OSError, RuntimeError) as error:
             raise BackendUnavailableError(f"{name}: its libraries do not load: {error}") from error
     raise BackendUnavailableError(f"{name} is not installed: {INSTALL[name]}")
+
+
+@contextlib.contextmanager
+def deprecated() -> Iterator[None]:
+    """Around the use of what TensorRT 10 warns that it will remove: code that asks first, or weak typing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
