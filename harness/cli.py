@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from harness import __version__
 from harness.commands import COMMANDS
-from harness.errors import BackendError, CacheError, HarnessError, UsageError
+from harness.errors import BackendError, CacheError, HarnessError, UsageError, printable
 
 USAGE_ERROR = 4
 FAILURE = 1
@@ -40,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     module = import_module(f"harness.commands.{args.command.replace('-', '_')}")
     try:
-        return int(module.run(args))
+        with contextlib.redirect_stdout(_Printable(sys.stdout)):
+            return int(module.run(args))
     except UsageError as error:
         return _say(error, USAGE_ERROR)
     except (BackendError, CacheError) as error:
@@ -48,6 +51,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+class _Printable(io.TextIOBase):
+    """Standard output to which names out of models and results may be printed as they are."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def write(self, text: str) -> int:
+        """Write `text` with whatever a terminal would act on escaped."""
+        self._out.write(printable(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush what it writes to."""
+        self._out.flush()
 
 
 def _say(error: HarnessError, code: int) -> int:

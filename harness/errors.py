@@ -35,8 +35,7 @@ class UsageError(HarnessError):
     """The user's input is at fault; the message is one line and complete."""
 
     def __str__(self) -> str:
-        line = " ".join(super().__str__().split("\n"))
-        return line if len(line) <= MAX_LINE else f"{line[: MAX_LINE - 3]}..."
+        return for_terminal(" ".join(super().__str__().split("\n")))
 
 
 class SpecError(UsageError):
@@ -112,6 +111,12 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in "\n\t" else _escaped(c) for c in text)
+
+
+def for_terminal(text: str) -> str:
+    """`text` as it may go to a terminal: printable, no line longer than MAX_LINE."""
+    lines = printable(text).split("\n")
+    return "\n".join(line if len(line) <= MAX_LINE else f"{line[: MAX_LINE - 3]}..." for line in lines)
 
 
 def _escaped(character: str) -> str:

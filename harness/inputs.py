@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -20,6 +21,10 @@ __all__ = ["GENERATED_SAMPLES", "Case", "Feeds", "calibration_feeds", "cases_of"
 
 GENERATED_SAMPLES = 256
 """How many samples a model has whose inputs are all generated."""
+
+
+LARGE_BYTES = 64 * 2**20
+"""Arrays up to this size are made without asking whether there is room."""
 
 
 class Feeds:
@@ -68,12 +73,24 @@ class Feeds:
 
     def _one(self, name: str, shape: Shape, start: int) -> NDArray[Any]:
         part = self._spec.inputs[name]
+        self._require_room(name, shape)
         if name not in self._arrays:
             return _generate(name, part, self._sources[name][1], shape, start)
         array = self._arrays[name]
         if self._alone(name, array):
             return _fit(np.asarray(array[start % len(array)]), shape, None, 0)
         return _fit(array, shape, part.batch_axis if shape else None, start)
+
+    def _require_room(self, name: str, shape: Shape) -> None:
+        """Raise DataError where the memory would not hold the array: the system might kill the run for it."""
+        size = math.prod(shape) * numpy_dtype(self._spec.inputs[name].dtype).itemsize
+        if size <= LARGE_BYTES:
+            return
+        import psutil
+
+        if size > (free := psutil.virtual_memory().available):
+            rule = f"needs {size} bytes, of which {free} are free"
+            raise data_error(self._spec, dotted(("profiles", "shapes", name)), list(shape), rule)
 
     @cached_property
     def _arrays(self) -> dict[str, NDArray[Any]]:

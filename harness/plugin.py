@@ -169,6 +169,8 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Send a test's records along with its report; say in one line what is no fault of the code."""
+    if call.excinfo and isinstance(call.excinfo.value, pytest.fail.Exception | pytest.skip.Exception):
+        call.excinfo.value.msg = errors.for_terminal(call.excinfo.value.msg or "")
     report = yield
     # Plain data in the report's __dict__ crosses xdist's processes; user_properties would fill JUnit's XML.
     report.__dict__["trt_records"] = item.stash.get(RECORDS, [])
@@ -177,7 +179,7 @@ def pytest_runtest_makereport(
         _fail_regressed(report, item.config.stash[RUN])
     item.stash[LOST] = item.stash.get(LOST, False) or _lost(call)
     if report.failed and call.excinfo and isinstance(call.excinfo.value, ONE_LINE):
-        report.longrepr = chained(call.excinfo.value)
+        report.longrepr = errors.for_terminal(chained(call.excinfo.value))
         report.__dict__["trt_usage"] = isinstance(call.excinfo.value, errors.UsageError)
     return report
 
@@ -253,7 +255,7 @@ def chained(error: BaseException) -> str:
     while link is not None:
         lines.append(f"{type(link).__name__}: {link}")
         if isinstance(link, errors.DiedError):
-            stack += [f"    {errors.printable(line)}" for line in link.stack.splitlines()]
+            stack += [f"    {line}" for line in link.stack.splitlines()]
         link = link.__cause__
     return "\n".join(["\n  because of ".join(lines), *stack])
 
