@@ -17,7 +17,9 @@ from harness.backends.device_run import EventTimer
 from harness.backends.onnxruntime import OnnxRuntimeBackend, SessionSettings, run_model
 from harness.backends.ort_device_engine import OrtDeviceEngine
 from harness.backends.ort_session import OrtEngine, session_of
+from harness.bench_device import copies, device_latencies, device_outputs
 from harness.errors import BackendUnavailableError, DeviceLostError, NotHonouredError, RunError
+from harness.measure import Sampling
 from tests.helpers_device import OrtHostDevice
 from tests.helpers_lowering import raw
 from tests.helpers_mlp import FEEDS, made_mlp
@@ -326,3 +328,19 @@ def test_the_backend_says_so_before_any_build(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("harness.backends.onnxruntime.gpu_absence", lambda _: "CUDA sees no GPU")
     with pytest.raises(BackendUnavailableError, match="onnxruntime: CUDAExecutionProvider: CUDA sees no GPU"):
         OnnxRuntimeBackend("CUDAExecutionProvider").info()
+
+
+def test_the_benchmark_measures_runs_and_copies_of_a_real_session_apart(tmp_path: Path) -> None:
+    sampling = Sampling(rounds=5, max_samples=50, max_time_s=0.02, warmup_time_s=0.02)
+    feeds = [FEEDS, {"x": -FEEDS["x"]}]
+    with on_host(made_mlp(), tmp_path) as engine:
+        found = device_latencies(engine, feeds, 0, sampling, {"cuda_graph": "off"})
+        outputs = device_outputs(engine, feeds, 0)
+    assert set(found) == {"resident", "upload", "download"}
+    assert all(len(one.device_samples_s) == len(one.samples_s) for one in found.values())
+    told = copies(found)
+    assert told is not None
+    assert told["upload"]["nbytes"] == FEEDS["x"].nbytes
+    assert found["resident"].settings["copies"] == "none"
+    for feed, output in zip(feeds, outputs, strict=True):
+        np.testing.assert_array_equal(output["y"], run_model(made_mlp(), feed)["y"])

@@ -190,6 +190,17 @@ class TestProvider:
         with pytest.raises(BackendUnavailableError, match=f"{CUDA} cannot be loaded here: .*shared"):
             backend.info()
 
+    def test_a_missing_kernel_is_told_by_operator_and_node(self) -> None:
+        said = "transformer_memcpy.cc:253 Provider type for MaxPool node with name 'Pooling66' is not set."
+        found = ort_provider.why_not_opened(said, CUDA)
+        assert found.startswith(
+            f"neither {CUDA} nor CPUExecutionProvider has a kernel for MaxPool (node 'Pool"
+        )
+        assert ort_provider.why_not_opened(said, "CPUExecutionProvider").startswith(
+            "CPUExecutionProvider has no"
+        )
+        assert ort_provider.why_not_opened("else", CUDA) == "else"
+
     def test_cpu_nodes_under_a_gpu_name_are_a_problem(self, mlp: ir.Model) -> None:
         lowered = LoweredModel(mlp, PrecisionPlan(Precision.FP32), lowering.LoweringSummary())
         found = ort_audit.audit(lowered, CUDA, {"nodes_by_provider": {"CPUExecutionProvider": 3}})

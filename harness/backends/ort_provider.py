@@ -18,6 +18,7 @@ import onnxruntime as ort
 from harness.errors import NotHonouredError
 
 CPU = "CPUExecutionProvider"
+NO_KERNEL = re.compile(r"Provider type for (\S+) node with name '(.*?)' is not set")
 LIBRARIES = {
     "CUDAExecutionProvider": "libonnxruntime_providers_cuda.so",
     "TensorrtExecutionProvider": "libonnxruntime_providers_tensorrt.so",
@@ -64,6 +65,15 @@ def why_not_created(lines: Iterable[str]) -> str:
     """The part of what ONNX Runtime said that names a failure, on one line; empty where nothing does."""
     plain = (re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines)
     return " ".join(" ".join(line for line in plain if "ail" in line or "rror" in line).split())[:600]
+
+
+def why_not_opened(said: str, provider: str) -> str:
+    """What ONNX Runtime means by the error that it gives where no provider has a kernel for a node."""
+    found = NO_KERNEL.search(said)
+    if found is None:
+        return said
+    nobody = f"{CPU} has no kernel" if provider == CPU else f"neither {provider} nor {CPU} has a kernel"
+    return f"{nobody} for {found[1]} (node {found[2]!r}) at these types: {said}"
 
 
 @functools.cache

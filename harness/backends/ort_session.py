@@ -15,7 +15,13 @@ from onnxruntime.capi import onnxruntime_pybind11_state as native
 
 from harness.backends.base import TensorInfo, Tensors
 from harness.backends.cuda_faults import explained
-from harness.backends.ort_provider import CPU, require_provider, said_on_stderr, why_not_created
+from harness.backends.ort_provider import (
+    CPU,
+    require_provider,
+    said_on_stderr,
+    why_not_created,
+    why_not_opened,
+)
 from harness.backends.ort_values import NUMPY_NAMES, from_ort, to_ort
 from harness.errors import NotHonouredError, RunError
 
@@ -162,7 +168,8 @@ def session_of(
         with said_on_stderr(settings.provider) as said:
             session = ort.InferenceSession(model, options, providers=settings.providers())
     except ORT_ERRORS as error:
-        raise explained(f"ONNX Runtime cannot open the model: {one_line(error)}") from error
+        why = why_not_opened(one_line(error), settings.provider)
+        raise explained(f"ONNX Runtime cannot open the model: {why}") from error
     got = session.get_providers()
     if settings.provider not in got:
         why = why_not_created(said) or "it did not say why"
