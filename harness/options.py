@@ -166,7 +166,7 @@ def parse_bytes(option: str, text: str) -> int:
 def _baseline(path: str | None, interleave: bool) -> Path | None:
     if interleave and not path:
         raise UsageError("--trt-interleave: needs --trt-baseline")
-    return _existing("--trt-baseline", path) if path else None
+    return Path(path).expanduser() if path else None
 
 
 def _existing(option: str, path: str) -> Path:

@@ -46,6 +46,7 @@ class Run:
     usage_error: bool = False
     trouble: str = ""
     differences: list[Difference] = field(default_factory=list)
+    baseline_trouble: str = ""
 
     @cached_property
     def selection(self) -> Selection:
@@ -59,10 +60,18 @@ class Run:
 
     @cached_property
     def baseline(self) -> list[Record]:
-        """The records of `--trt-baseline`; none without it.  Raises UsageError."""
+        """The records of `--trt-baseline`; none without it.
+
+        One that cannot be read is told, at the start and in every page, and the run goes on without it: a
+        night's measurements are worth more than the comparison.  The exit status is that of a user's mistake.
+        """
         from harness.report.history import records_of, runs_in
 
-        return records_of(runs_in(self.options.baseline)) if self.options.baseline else []
+        try:
+            return records_of(runs_in(self.options.baseline)) if self.options.baseline else []
+        except UsageError as error:
+            self.baseline_trouble, self.usage_error = f"no comparison with a baseline: {error}", True
+            return []
 
     def reproduce(self, nodeid: str) -> str:
         """The command that runs one test again."""
@@ -87,7 +96,7 @@ class Run:
         found = replace(found, not_fetched=self.selection.not_fetched, records=tuple(reviewed))
         self.differences = against(self.baseline, reviewed)
         try:
-            return write_run(found, self.collector.folder, self.differences)
+            return write_run(found, self.collector.folder, self.differences, self.baseline_trouble)
         except OSError as error:
             self.trouble = f"the report could not be written: {error}"
             return []
@@ -102,7 +111,8 @@ class Run:
         ]
         changed = changes.lines(self.differences, changes.SEEN) if self.differences else []
         proposed = proposals.lines(self.collector.records)
-        notes = [*stale, *proposed, *doubtful(self.collector.records), *changed]
+        told = [self.baseline_trouble] if self.baseline_trouble else []
+        notes = [*stale, *proposed, *doubtful(self.collector.records), *changed, *told]
         report = self.trouble or f"report: {self.collector.folder}"
         return [*(table(rows) if rows else []), *notes, report]
 
@@ -117,6 +127,7 @@ class Run:
             f"settings: {', '.join(self.options.changed()) or 'all default'}; cache {self.options.cache_dir}",
             f"models: {'; '.join(models) or 'none'}",
         ]
+        lines += [self.baseline_trouble] if not self.baseline and self.baseline_trouble else []
         missing = ", ".join(found.not_fetched)
         return [*lines, f"not fetched (make zoo): {missing}"] if missing else lines
 

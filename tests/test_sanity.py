@@ -67,3 +67,20 @@ def test_doubts_are_counted_by_reason():
     ]
     assert doubtful(records) == ["latencies in doubt: 2 of 3 (other load 2, drift 1)"]
     assert doubtful([doubted()]) == []
+
+
+def timed(**fields):
+    return latency_record(manifest="abc", data={"outputs": {"mre": 1e-4}}, **fields)
+
+
+def test_a_latency_says_what_the_outputs_test_said_of_the_same_engine():
+    alone, beside = review([timed()])[0], review([timed(), outputs_record(manifest="abc")])[0]
+    assert (alone.verdict, alone.data["outputs"]["verdict"]) == ("pass", "not run")
+    assert (beside.verdict, beside.data["outputs"]["verdict"]) == ("pass", "pass")
+
+
+def test_a_latency_of_an_engine_whose_outputs_failed_is_unverified():
+    failed = outputs_record(manifest="abc", verdict="engine-suspect", profile="large")
+    assert review([timed(), outputs_record(manifest="abc"), failed])[0].verdict == "unverified"
+    other = outputs_record(manifest="xyz", verdict="engine-suspect")
+    assert review([timed(), other])[0].verdict == "pass"

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from harness.errors import UsageError
 from harness.latency import Latency
 from harness.precision import TOLERANCES, Precision
 from harness.report.gate import DEFAULT_GATE, Change, Gate, compare
@@ -130,7 +131,10 @@ def _latency(key: CaseKey, old: Sequence[Record], new: Sequence[Record], gate: G
         reasons = differences(machine(old[-1]), after) or ["the machine is not recorded"]
         return [Difference(key, "p50_s", "not comparable", "not comparable: " + "; ".join(reasons))]
     fresh = [record for record in new if not differences(machine(record), after)]
-    change = latency_change(alike, fresh, gate)
+    try:
+        change = latency_change(alike, fresh, gate)
+    except UsageError as error:
+        return [Difference(key, "p50_s", "not comparable", f"not comparable: {error}")]
     text = f"{change.base_s * 1e3:.4g} ms -> {change.new_s * 1e3:.4g} ms: {change.why}"
     return [Difference(key, "p50_s", _STATUS[change.finding], text, change.to_json())]
 

@@ -34,13 +34,13 @@ GLYPHS: Mapping[str, str] = {
 }
 
 
-def write(results: Results, folder: Path, differences: Sequence[Difference] = ()) -> Path:
+def write(results: Results, folder: Path, differences: Sequence[Difference] = (), trouble: str = "") -> Path:
     """Write report.html into `folder`, atomically."""
-    return write_text(folder / REPORT, page(results, differences))
+    return write_text(folder / REPORT, page(results, differences, trouble))
 
 
-def page(results: Results, differences: Sequence[Difference] = ()) -> str:
-    """The page of a run, or of a merged one, and what differs from a baseline."""
+def page(results: Results, differences: Sequence[Difference] = (), trouble: str = "") -> str:
+    """The page of a run, or of a merged one, and what differs from a baseline, or why that is not known."""
     models = payload.models(results.records)
     columns, listed = _columns(models), _listed(differences)
     data = {
@@ -63,6 +63,7 @@ def page(results: Results, differences: Sequence[Difference] = ()) -> str:
         glyphs=GLYPHS,
         differences=listed[:SHOWN_DIFFERENCES],
         hidden_differences=len(listed[SHOWN_DIFFERENCES:]),
+        trouble=trouble,
         difference_counts=counts(differences) if differences else "",
         environments=_environments(results),
         tests=_tests(results),

@@ -21,7 +21,7 @@ OUTPUT_COLUMNS = (
 )  # fmt: skip
 LATENCY_COLUMNS = (
     "case", "verdict", "profile", "batch", "p50_s", "p90_s", "p99_s", "mad_s", "throughput_per_s",
-    "device_p50_s", "resident_p50_s", "samples", "doubts",
+    "device_p50_s", "resident_p50_s", "memory", "samples", "doubts",
 )  # fmt: skip
 FIGURES = (
     "p50_s", "p90_s", "p99_s", "mad_s", "throughput_per_s", "device_p50_s", "resident_p50_s",
@@ -129,7 +129,9 @@ def _latency(case: int, record: Record) -> Row:
     count = len(samples) if isinstance(samples, Sequence) else 0
     figures = [short(data.get(name)) for name in FIGURES]
     doubts = [*_list(host.get("doubts")), *record.warnings]
-    return [case, record.verdict, record.profile or "", data.get("batch", 1), *figures, count, doubts]
+    memory = [n for n in map(number, _mapping(data.get("memory_bytes")).values()) if n is not None]
+    head = [case, record.verdict, record.profile or "", data.get("batch", 1)]
+    return [*head, *figures, max(memory, default=None), count, doubts]
 
 
 def _layers(case: int, record: Record) -> dict[str, Any]:

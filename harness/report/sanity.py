@@ -15,15 +15,40 @@ from harness.latency import milliseconds
 from harness.precision import Precision
 from harness.report.gate import compare
 from harness.report.keys import case_key, latency_of, number
+from harness.report.overview import worst
 from harness.report.records import Record
 
 LOWER = frozenset(Precision) - {Precision.FP32, Precision.TF32}
 
 
 def review(records: Sequence[Record]) -> tuple[Record, ...]:
-    """The records, those of lower precisions with a warning for each thing that FP32 does better."""
+    """The records of a run, each seen beside the others.
+
+    Those of lower precisions get a warning for each thing that FP32 does better; latencies get the verdict
+    of the outputs test on the same engine, and are unverified where that failed.
+    """
     known = {_slot(record): record for record in records if record.precision == Precision.FP32}
-    return tuple(_reviewed(record, known.get(_slot(record))) for record in records)
+    judged = _outputs_verdicts(records)
+    reviewed = [_reviewed(record, known.get(_slot(record))) for record in records]
+    return tuple(_verified(record, judged) for record in reviewed)
+
+
+def _outputs_verdicts(records: Iterable[Record]) -> dict[str, str]:
+    """By manifest, the worst verdict of the outputs test."""
+    found: dict[str, list[str]] = {}
+    for record in records:
+        if record.kind == "outputs" and record.manifest:
+            found.setdefault(record.manifest, []).append(record.verdict)
+    return {manifest: worst(verdicts) for manifest, verdicts in found.items()}
+
+
+def _verified(record: Record, judged: Mapping[str, str]) -> Record:
+    if record.kind != "latency" or not isinstance(record.data.get("outputs"), Mapping):
+        return record
+    verdict = judged.get(record.manifest or "", "not run")
+    data = {**record.data, "outputs": {**record.data["outputs"], "verdict": verdict}}
+    failed = record.verdict == "pass" and verdict not in ("pass", "not run")
+    return replace(record, data=data, verdict="unverified" if failed else record.verdict)
 
 
 def _reviewed(record: Record, fp32: Record | None) -> Record:

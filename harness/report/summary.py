@@ -19,16 +19,16 @@ SUMMARY = "summary.md"
 PAGES = ("", "Everything else is in [report.html](report.html) and [results.json](results.json).")
 
 
-def write(results: Results, folder: Path, differences: Sequence[Difference] = ()) -> Path:
+def write(results: Results, folder: Path, differences: Sequence[Difference] = (), trouble: str = "") -> Path:
     """Write summary.md into `folder`, atomically."""
-    return write_text(folder / SUMMARY, "\n".join(lines(results, differences)) + "\n")
+    return write_text(folder / SUMMARY, "\n".join(lines(results, differences, trouble)) + "\n")
 
 
-def lines(results: Results, differences: Sequence[Difference] = ()) -> list[str]:
+def lines(results: Results, differences: Sequence[Difference] = (), trouble: str = "") -> list[str]:
     """The page: what ran where, the table of verdicts, what regressed, each failure with its command."""
     rows = [cells(row) for row in overview(results.records)]
     bad = [record for record in results.records if record.verdict in BAD]
-    changed = _changed(differences) if differences else []
+    changed = _changed(differences, trouble) if differences or trouble else []
     proposed = _proposals(results.records)
     table = ["", *_table(rows)]
     return [*_head(results), *table, *changed, *proposed, *_failures(bad), *_missing(results), *PAGES]
@@ -46,17 +46,11 @@ def _proposals(records: Iterable[Record]) -> list[str]:
     return ["", "## FP32 nodes", "", *said, *blocks] if said else []
 
 
-def _changed(differences: Sequence[Difference]) -> list[str]:
-    """What the baseline says: a count, then each regression on a line."""
+def _changed(differences: Sequence[Difference], trouble: str) -> list[str]:
+    """What the baseline says, a count, then each regression on a line; or why it says nothing."""
     listed = [f"- {escape(one_line(difference))}" for difference in regressions(differences)]
-    return [
-        "",
-        "## Against the baseline",
-        "",
-        f"{counts(differences).partition(': ')[2]}.",
-        *([""] if listed else []),
-        *listed,
-    ]
+    said = escape(trouble) or f"{counts(differences).partition(': ')[2]}."
+    return ["", "## Against the baseline", "", said, *([""] if listed else []), *listed]
 
 
 def _head(results: Results) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from harness.errors import UsageError
 from harness.report.html import GLYPHS, render
 from harness.report.keys import CaseKey, case_key, latency_of, machine, number
 from harness.report.merge import split
@@ -92,7 +93,10 @@ def _spread(record: Record | None) -> list[Any] | None:
     """The fastest and slowest round of a latency."""
     if record is None or "host" not in record.data:
         return None
-    medians = latency_of(record).round_medians_s
+    try:
+        medians = latency_of(record).round_medians_s
+    except UsageError:
+        return None
     return [short(min(medians)), short(max(medians))]
 
 

@@ -11,12 +11,15 @@ from harness.report.baseline import Difference
 from harness.report.results import Results
 
 
-def write_run(results: Results, folder: Path, differences: Sequence[Difference] = ()) -> list[Path]:
-    """Write every page of a run, atomically each, with its `differences` from a baseline; returns the paths.
+def write_run(
+    results: Results, folder: Path, differences: Sequence[Difference] = (), trouble: str = ""
+) -> list[Path]:
+    """Write every page of a run, atomically each; returns the paths.
 
-    results.json comes first: no other page may cost it.
+    `differences` are those from a baseline; `trouble` says why there is no comparison.  results.json comes
+    first: no other page may cost it.
     """
-    paths = [results_json.write(results, folder), summary.write(results, folder, differences)]
+    paths = [results_json.write(results, folder), summary.write(results, folder, differences, trouble)]
     from harness.report import html
 
-    return [*paths, html.write(results, folder, differences)]
+    return [*paths, html.write(results, folder, differences, trouble)]

@@ -70,7 +70,7 @@ function cases(model) {
       { title: "Mean rel. error", get: (c) => c.mre, num: true, show: sci },
       { title: "Limit", get: (c) => c.limit, num: true, show: sci },
       { title: "Task drop", get: (c) => c.drop, num: true, show: sci },
-      { title: "p50", get: (c) => c.p50_s, num: true, show: seconds },
+      { title: "Slowest p50", get: (c) => c.p50_s, num: true, show: seconds },
       { title: "Engine", get: (c) => c.engine_bytes, num: true, show: bytes },
       { title: "Build", get: (c) => c.build_s, num: true, show: seconds },
       { title: "Stays FP32", get: (c) => c.kept.length, num: true, show: (_, c) => kept(c) },
@@ -260,6 +260,7 @@ function latency(model) {
       column("Profile", LATENCY.profile), figure("Batch", LATENCY.batch, String),
       figure("p50", LATENCY.p50_s, seconds), figure("p90", LATENCY.p90_s, seconds), figure("p99", LATENCY.p99_s, seconds), figure("MAD", LATENCY.mad_s, seconds),
       figure("Samples/s", LATENCY.throughput_per_s), figure("Device p50", LATENCY.device_p50_s, seconds), figure("No copies p50", LATENCY.resident_p50_s, seconds),
+      figure("Peak memory", LATENCY.memory, bytes),
       figure("Calls", LATENCY.samples, String), { title: "Doubts", get: (row) => row[LATENCY.doubts].join("; "), wrap: true },
     ],
   }));
