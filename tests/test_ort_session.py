@@ -190,6 +190,19 @@ class TestProvider:
         with pytest.raises(BackendUnavailableError, match=f"{CUDA} cannot be loaded here: .*shared"):
             backend.info()
 
+    @pytest.mark.parametrize(
+        ("got", "problems"),
+        [({"use_tf32": "0"}, 0), ({"use_tf32": "1"}, 1), ({}, 0), ({"use_tf32": "unknown"}, 0)],
+    )
+    def test_tf32_that_is_not_as_asked_is_a_problem(
+        self, mlp: ir.Model, got: dict[str, str], problems: int
+    ) -> None:
+        lowered = LoweredModel(mlp, PrecisionPlan(Precision.FP32), lowering.LoweringSummary())
+        told = {"provider_options_asked": {"use_tf32": "0"}, "provider_options": got}
+        found = ort_audit.audit(lowered, CUDA, told)
+        assert len(found.problems) == problems
+        assert all("use_tf32 = 0 was asked, the session has 1" in problem for problem in found.problems)
+
     def test_a_missing_kernel_is_told_by_operator_and_node(self) -> None:
         said = "transformer_memcpy.cc:253 Provider type for MaxPool node with name 'Pooling66' is not set."
         found = ort_provider.why_not_opened(said, CUDA)

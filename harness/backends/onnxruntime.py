@@ -136,9 +136,7 @@ class OnnxRuntimeBackend:
         trials = self._try(request, folder, what)
         if why := trials["verified"].not_opened:
             raise BuildError(f"{what}: {why}")
-        return self._audit(
-            request.lowered, trials, sum(file.stat().st_size for file in folder.glob("model.onnx*"))
-        )
+        return self._audit(request.lowered, trials, folder)
 
     def load(self, folder: Path, face: Face = "verified") -> OrtEngine:
         """Open a face of the engine in `folder`.
@@ -202,15 +200,17 @@ class OnnxRuntimeBackend:
         except RunError as error:
             raise BuildError(f"{what}: a trial run in a process of its own failed: {error}") from error
 
-    def _audit(self, lowered: LoweredModel, trials: Mapping[str, FaceTrial], size: int) -> Audit:
+    def _audit(self, lowered: LoweredModel, trials: Mapping[str, FaceTrial], folder: Path) -> Audit:
         trial = trials.get("deployed", trials["verified"])
         deployed: dict[str, Any] = {
             "nodes_by_provider": dict(trial.nodes_by_provider),
             "provider_options": dict(trial.provider_options),
+            "provider_options_asked": dict(self._face(folder, "deployed")[1].provider_options),
         }
         if trial.not_opened:
             deployed["unavailable"] = trial.not_opened
         found = ort_audit.audit(lowered, self.provider, deployed, _messages(trials))
+        size = sum(file.stat().st_size for file in folder.glob("model.onnx*"))
         return replace(found, details={**found.details, "engine_bytes": size})
 
     def _face(self, folder: Path, face: Face) -> tuple[Path, SessionSettings]:

@@ -43,6 +43,7 @@ def audit(
         *_broken(lowered, found),
         *_nothing_lowered(lowered, counts),
         *_elsewhere(provider, deployed.get("nodes_by_provider", {})),
+        *_other_tf32(deployed.get("provider_options_asked", {}), deployed.get("provider_options", {})),
     )
     return Audit(precision, counts, tuple(summary.kept), problems, messages, details)
 
@@ -93,6 +94,13 @@ def _nothing_lowered(lowered: LoweredModel, counts: Mapping[str, int]) -> Iterat
     wanted = Precision.INT8.value if precision.quantized else (precision.half or Precision.FP32).value
     if counts and not counts.get(wanted) and not (plan.fp32_nodes or plan.fp32_op_types):
         yield f"{precision} was asked, no node of {sum(counts.values())} is {wanted}"
+
+
+def _other_tf32(asked: Mapping[str, str], got: Mapping[str, str]) -> Iterator[str]:
+    """TF32 alone costs a thousand times FP32's error; where the runtime does not tell, nothing is said."""
+    wanted, is_on = asked.get("use_tf32"), got.get("use_tf32")
+    if wanted is not None and is_on in ("0", "1") and is_on != wanted:
+        yield f"use_tf32 = {wanted} was asked, the session has {is_on}"
 
 
 def _elsewhere(provider: str, nodes: Mapping[str, int]) -> Iterator[str]:
