@@ -70,11 +70,11 @@ def _merge(args: argparse.Namespace) -> int:
 
 
 def _trend(args: argparse.Namespace) -> int:
-    from harness.report import trend
     from harness.report.history import runs_of
     from harness.report.plain import write_text
+    from harness.report.trend import page
 
-    print(write_text(args.output, trend.page(runs_of(args.runs))))
+    print(write_text(args.output, page(runs_of(args.runs))))
     return 0
 
 
