@@ -5,6 +5,7 @@ Importing it imports no runtime and no graph library; collecting the suites does
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -98,15 +99,29 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     try:
         cases = metafunc.config.stash[RUN].selection.cases
-        pairs = [(case, point) for case in cases for point in points(case.spec)]
+        pointed = "point" in metafunc.fixturenames
+        pairs = [(case, point) for case in cases for point in points(case.spec)] if pointed else []
     except errors.UsageError as error:
         pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
-    if "point" in metafunc.fixturenames:
+    if pointed:
         ids = [f"{case.id}:{point.id}" for case, point in pairs]
         metafunc.parametrize(("trt_case", "point"), pairs, ids=ids, indirect=["trt_case"], scope="session")
     else:
         ids = [case.id for case in cases]
         metafunc.parametrize("trt_case", cases, ids=ids, indirect=True, scope="session")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Collect without looking for garbage in what only grows: it takes a fifth of the time of 1,000 specs."""
+    pause = session.config.stash[RUN].concerned and gc.isenabled()
+    if pause:
+        gc.disable()
+    try:
+        return (yield)
+    finally:
+        if pause:
+            gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -116,9 +131,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not run.concerned:
         return
     reasons = {entry.nodeid: entry.reason for entry in run.xfails}
+    forgiving = pytest.mark.filterwarnings("default")
     for item in items:
         if _case_of(item):
-            item.add_marker(pytest.mark.filterwarnings("default"))
+            item.add_marker(forgiving)
         if item.nodeid in reasons:
             item.add_marker(pytest.mark.xfail(reason=reasons[item.nodeid], strict=True))
     items.sort(key=lambda item: rank(item.nodeid))

@@ -40,8 +40,10 @@ class Selection:
 
     def models(self) -> dict[str, list[str]]:
         """The precisions of each model that is part of the run, by model name."""
-        names = dict.fromkeys(case.spec.name for case in self.cases)
-        return {name: [str(c.precision) for c in self.cases if c.spec.name == name] for name in names}
+        found: dict[str, list[str]] = {}
+        for case in self.cases:
+            found.setdefault(case.spec.name, []).append(str(case.precision))
+        return found
 
 
 def select(
@@ -52,13 +54,14 @@ def select(
     wanted = [spec for spec in specs if _named(spec, options.models)]
     if specs and not wanted:
         raise UsageError(f"--trt-model = {list(options.models)}: no such model; there are {_names(specs)}")
-    here = [spec for spec in wanted if fetched(spec)]
+    there = {spec.name: fetched(spec) for spec in wanted}
+    here = [spec for spec in wanted if there[spec.name]]
     cases = tuple(Case(s, p) for s in here for p in s.precisions if p in (options.precisions or s.precisions))
     if here and not cases:
         asked = ", ".join(options.precisions)
         raise UsageError(f"--trt-precision = {asked}: no selected model lists it; selected: {_names(here)}")
     every = frozenset(Case(s, p).id for s in specs for p in s.precisions)
-    return Selection(cases, every, tuple(spec.name for spec in wanted if spec not in here))
+    return Selection(cases, every, tuple(name for name, found in there.items() if not found))
 
 
 def load(options: Options, bundled: Iterable[Path]) -> Selection:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import tomlkit
 from pydantic import ValidationError
-from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import InlineTable, Table
 
 from harness.errors import SpecError
@@ -56,12 +56,12 @@ def parse_spec(text: str, file: object = "<spec>") -> ModelSpec:
     """The spec in the TOML `text`; `file` is what errors name.  Raises SpecError."""
     try:
         # JSON mode is strict about scalars and still takes arrays for tuples and words for enums.
-        data = json.dumps(tomlkit.parse(text).unwrap(), default=str)
+        data = json.dumps(tomllib.loads(text), default=str)
         return ModelSpec.model_validate_json(data, strict=True)
-    except (TOMLKitError, RecursionError) as error:
-        raise SpecError(file, "", None, f"not TOML: {one_line(error)}") from error
     except ValidationError as error:
         raise spec_error(file, error) from error
+    except (ValueError, RecursionError) as error:
+        raise SpecError(file, "", None, f"not TOML: {one_line(error)}") from error
 
 
 def write_fp32_nodes(path: str | os.PathLike[str], precision: Precision, names: Sequence[str]) -> None:
@@ -70,7 +70,9 @@ def write_fp32_nodes(path: str | os.PathLike[str], precision: Precision, names: 
     Op types that stay FP32 are left as they are.  Raises SpecError if the result would be no valid spec.
     """
     file = Path(path)
-    document = tomlkit.parse(_read_text(file))
+    text = _read_text(file)
+    parse_spec(text, file)
+    document = tomlkit.parse(text)
     part = _sub_table(_sub_table(document, "precision", super_table=True), str(precision))
     fresh = not part
     part["fp32_nodes"] = tomlkit.array().multiline(len(names) > 1)

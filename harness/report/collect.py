@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -141,7 +142,12 @@ def untold(
 
 def kind_of(nodeid: str) -> Kind:
     """What the records of a test are: `suites/test_outputs.py::...` makes `outputs`; `engine` if in doubt."""
-    stem = nodeid.partition("::")[0].rpartition("/")[2].removeprefix("test_").removesuffix(".py")
+    return _kind_of_file(nodeid.partition("::")[0])
+
+
+@lru_cache(maxsize=256)
+def _kind_of_file(path: str) -> Kind:
+    stem = path.rpartition("/")[2].removeprefix("test_").removesuffix(".py")
     return next((kind for kind in get_args(Kind) if kind == stem), "engine")
 
 
