@@ -7,8 +7,9 @@ tolerance of the user's own is on `mre` alone.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from harness.cases import cases_of
 from harness.compare import compare_outputs
@@ -16,13 +17,14 @@ from harness.comparison import OutputsComparison
 from harness.emulated_error import Compared, EmulatedError, emulation_opener, open_cpu
 from harness.errors import UsageError
 from harness.fp32_evaluator import EmulationEvaluator
+from harness.fp32_proof import spare_nodes
 from harness.fp32_region import regions
 from harness.fp32_result import Budget, SearchResult, Step
 from harness.fp32_search import search
 from harness.fp32_state import State
 from harness.model import Subject, code_digest
 from harness.onnx_graph import all_nodes
-from harness.precision import Precision, PrecisionPlan, Tolerance
+from harness.precision import Precision, PrecisionPlan
 from harness.samples import Spool, describe
 from harness.suite_error import Judge, Outputs, SuiteError
 from harness.validate import Answer, Question, answers, feeds_needed, stacked
@@ -46,6 +48,7 @@ class Proposal:
     `plan` keeps the found nodes.  `candidates`: how many nodes could be kept.  `verified`: the engine's
     answers at every shape; empty where it cannot run here (`unverified` says why) or nothing passes.
     `trouble`: why the search could not be continued or cannot be later.  `by_mre`: `mre` alone decided.
+    `spare`: nodes without any one of which the engine passes, too (see `fp32_proof`); None if not asked.
     """
 
     model: str
@@ -59,6 +62,7 @@ class Proposal:
     unverified: str = ""
     trouble: str = ""
     by_mre: bool = False
+    spare: tuple[str, ...] | None = None
 
     @property
     def found(self) -> bool:
@@ -68,9 +72,10 @@ class Proposal:
     @property
     def disagreeing(self) -> tuple[Answer, ...]:
         """The shapes at which the engine does not pass, though the emulation does."""
-        return tuple(answer for answer in self.verified if not self._agrees(answer))
+        return tuple(answer for answer in self.verified if not self.agrees(answer))
 
-    def _agrees(self, answer: Answer) -> bool:
+    def agrees(self, answer: Answer) -> bool:
+        """Whether the engine passes at a shape."""
         return answer.found.mre <= self.result.tolerance if self.by_mre else answer.found.quality
 
 
@@ -182,8 +187,8 @@ def _proposal(subject: Subject, found: EmulationEvaluator, result: SearchResult,
     types = {node.name: node.op_type for node in all_nodes(subject.normalised.graph)}
     plan = found.keeping(result.nodes)
     unverified = subject.backend.can_run() or "" if result.passed else "no set passes"
-    verified = () if unverified else _verify(subject, plan, found.tolerance)
-    return Proposal(
+    verified = () if unverified else tuple(_answers(subject, plan, found.tolerance))
+    made = Proposal(
         subject.spec.name,
         plan.precision,
         plan,
@@ -196,12 +201,17 @@ def _proposal(subject: Subject, found: EmulationEvaluator, result: SearchResult,
         trouble,
         not isinstance(found.error, SuiteError),
     )
+    if not verified or not made.found or not result.minimal:
+        return made
+    asked = partial(_answers, subject, limit=found.tolerance)
+    return replace(made, spare=spare_nodes(subject, plan, asked, made.agrees))
 
 
-def _verify(subject: Subject, plan: PrecisionPlan, limit: float) -> tuple[Answer, ...]:
+def _answers(subject: Subject, plan: PrecisionPlan, limit: float) -> Iterator[Answer]:
     """What the suite would say of the engine of `plan`, at every shape."""
     spec = subject.spec
-    tolerance = Tolerance(min(spec.tolerance(plan.precision).expected, limit), limit)
+    own = spec.tolerance(plan.precision)
+    tolerance = replace(own, expected=min(own.expected, limit), limit=limit)
     with subject.engine(plan).open("verified") as engine:
         question = Question(spec, plan.precision, tolerance, subject.feeds, engine, subject.reference())
-        return tuple(answers(question))
+        yield from answers(question)

@@ -88,6 +88,7 @@ def data_of(found: Proposal) -> dict[str, Any]:
         "interrupted": result.interrupted,
         "curve": [[point.kept, point.mre] for point in result.curve],
         "engine_mre": worst(found.verified).found.mre if found.verified else None,
+        "engine_spare": list(found.spare) if found.spare is not None else None,
         "unverified": found.unverified,
     }
     made: dict[str, Any] = plain(data)

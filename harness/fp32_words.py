@@ -75,9 +75,19 @@ def _verdict(found: Proposal) -> Iterator[str]:
     least = worst(found.verified)
     if not failed:
         yield f"  the engine agrees at all {len(found.verified)} shapes: mre {least.found.mre:.1e} at most"
+        yield from _needed(found)
         return
     yield f"  the engine does not agree at {len(failed)} of {len(found.verified)} shapes:"
     yield from (f"    {answer.place}: {'; '.join(answer.found.problems)}" for answer in failed)
+
+
+def _needed(found: Proposal) -> Iterator[str]:
+    if found.spare is None:
+        return
+    if not found.spare:
+        yield "  the engine needs each of them: built without any one, it fails"
+        return
+    yield f"  the engine, unlike its emulation, passes without any one of: {', '.join(found.spare)}"
 
 
 def _used(found: Proposal) -> str:

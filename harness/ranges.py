@@ -230,7 +230,7 @@ def _vanishing(normalised: ir.Model, names: Iterable[str], form: Format) -> Iter
 
 
 def _warnings(found: RangeReport) -> Iterator[str]:
-    what = found.precision
+    what = found.precision.rpartition("+")[2]
     if found.reason:
         yield f"ranges are not known: {found.reason}"
     if found.unseen:
