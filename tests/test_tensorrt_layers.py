@@ -124,6 +124,19 @@ def test_the_builders_list_is_read() -> None:
     assert [(c.name, c.dtype, c.count) for c in gemm.constants] == [("w", "FP16", 80), ("alpha", "FP32", 1)]
 
 
+def test_the_list_of_rtx_1_4_is_read() -> None:
+    given = "{ Name: m, Dimensions: [-1,8], Format/Datatype: Float }"
+    weight = "{ Name: k, Dimensions: [8], Format/Datatype: Half }"
+    made = "{ Name: y, Dimensions: [-1,10], Format/Datatype: Half }"
+    text = (
+        f"Layers:\nName: fc_myl0_4, LayerType: gemm, Inputs: [ {given}, {weight}], Outputs: [ {made}], "
+        "TacticName: stub, StreamId: 0, Metadata: [ONNX Layer: fc]\n\nBindings:\nx\ny"
+    )
+    (layer,) = layers_from_dump(text)
+    assert [(t.name, t.dtype, t.count) for t in layer.inputs] == [("m", "FP32", 0), ("k", "FP16", 8)]
+    assert (layer.outputs[0].dtype, layer.nodes, layer.constants) == ("FP16", ("fc",), ())
+
+
 def test_a_line_of_another_form_keeps_its_name() -> None:
     (layer,) = layers_from_dump("Layers:\nName: odd, LayerType: new, Something: else\n")
     assert (layer.name, layer.type) == ("odd", "")

@@ -1,8 +1,8 @@
 """The layers of a built engine as data, from the inspector's JSON or from what the builder says.
 
 The inspector needs a GPU; TensorRT-RTX's builder says the same at the end of a build, on one line a layer.
-Schemas differ: up to 10.x a tensor has `Format/Datatype` in words, later `Datatype` and `Format`; without
-detailed verbosity a layer is its name alone.
+Schemas differ: up to 10.x and RTX 1.4 a tensor has `Format/Datatype` in words, later `Datatype` and `Format`;
+without detailed verbosity a layer is its name alone.
 """
 
 from __future__ import annotations
@@ -131,19 +131,19 @@ def nodes_of(metadata: str) -> tuple[str, ...]:
 
 def layers_from_dump(text: str) -> tuple[EngineLayer, ...]:
     """Layers out of the builder's message that starts with LAYERS."""
-    body = text.removeprefix(LAYERS).split("\n\nI/O Tensors:")[0]
+    body = text.removeprefix(LAYERS).split("\n\n")[0]
     return tuple(_from_line(line) for line in body.split("\n") if line.startswith("Name: "))
 
 
 # A list ends where the next key begins: dimensions have brackets of their own.
 LINE = re.compile(
     r"Name: (?P<name>.*?), LayerType: (?P<type>.*?), Inputs: \[(?P<inputs>.*?)\], "
-    r"Constants: \[(?P<constants>.*?)\], Outputs: \[(?P<outputs>.*?)\], "
+    r"(?:Constants: \[(?P<constants>.*?)\], )?Outputs: \[(?P<outputs>.*?)\], "
     r"TacticName: (?P<tactic>.*?), StreamId: \d+, Metadata: ?(?P<metadata>.*)$"
 )
 TENSOR = re.compile(
     r"\{ Name: (?P<name>.*?), Dimensions: \[(?P<dims>[^]]*)\].*?"
-    r"Datatype: (?P<dtype>[^,]*), Format: (?P<format>[^}]*?) ?\}"
+    r"Datatype: (?P<dtype>[^,}]*?)(?:, Format: (?P<format>[^}]*?))? ?\}"
 )
 
 
@@ -158,14 +158,14 @@ def _from_line(line: str) -> EngineLayer:
         nodes_of(found["metadata"]),
         tuple(_tensors(found["inputs"])),
         tuple(_tensors(found["outputs"])),
-        tuple(_tensors(found["constants"])),
+        tuple(_tensors(found["constants"] or "")),
     )
 
 
 def _tensors(text: str) -> Iterator[EngineTensor]:
     for found in TENSOR.finditer(text):
         count = _count([int(size) for size in found["dims"].split(",") if size])
-        yield EngineTensor(found["name"], dtype_of(found["dtype"]), found["format"].strip(), count)
+        yield EngineTensor(found["name"], dtype_of(found["dtype"]), (found["format"] or "").strip(), count)
 
 
 def count_precisions(layers: Iterable[EngineLayer]) -> dict[str, int]:
