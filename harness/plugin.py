@@ -218,8 +218,10 @@ class Watch:
         self.beat.begin(nodeid)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """A phase of a test ended, or a worker crashed in it (phase `???`)."""
+        """A phase of a test ended, or a worker crashed in it (phase `???`) or right after it."""
         self.run.usage_error |= getattr(report, "trt_usage", False)
+        if str(report.when) == "???" and any(test.nodeid == report.nodeid for test in self.collector.tests):
+            return  # It had ended, and has its record: its worker left because its GPU is lost.
         self.collector.add(report.nodeid, phase(report))
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:

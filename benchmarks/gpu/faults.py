@@ -180,7 +180,7 @@ def lost_device(folder: Path) -> str:
     assert "the GPU is lost to this process" in " ".join(by_case.values()), f"{by_case} {done.stdout[-3000:]}"
     assert any("fp16" in name and outcome == "passed" for name, outcome in outcomes.items()), outcomes
     assert "replacing crashed worker" in done.stdout, done.stdout[-3000:]
-    return f"{said[:200]} // {outcomes}"
+    return f"{' '.join(said.split())[:300]} // {outcomes}"
 
 
 def torch_here(folder: Path) -> str:
