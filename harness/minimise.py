@@ -47,13 +47,16 @@ Tell = Callable[[str], None]
 
 @contextmanager
 def minimised(failure: Failure, subject: Subject, tell: Tell = lambda _: None) -> Iterator[Failure]:
-    """The failure of the smallest piece found; the same failure where only the whole model fails.
+    """The failure of the smallest piece found, until Ctrl-C; the same one where only the whole model fails.
 
     The engine of the piece lives as long as the context.  `tell` hears of every smaller piece.
     """
     with tempfile.TemporaryDirectory(prefix="trt-harness-") as folder:
         trial = _Trial(failure, subject, Cache(Path(folder)), tell)
-        trial.reduce()
+        try:
+            trial.reduce()
+        except KeyboardInterrupt:
+            tell("stopped: the smallest piece found so far is taken")
         yield trial.best or failure
 
 

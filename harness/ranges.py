@@ -256,7 +256,7 @@ def _count(count: int, one: str, many: str) -> str:
 
 def _list(extents: Iterable[Extent]) -> str:
     every = list(extents)
-    return _cut([f"'{e.tensor}' ({e.op_type or 'input'}, |x| up to {e.largest:.3g})" for e in every])
+    return _cut([f"{e.tensor!r} ({e.op_type or 'input'}, |x| up to {e.largest:.3g})" for e in every])
 
 
 def _names(names: Iterable[str]) -> str:

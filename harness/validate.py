@@ -181,10 +181,12 @@ def _split(
     feeds: Sequence[Tensors],
     expected: Sequence[Outputs],
 ) -> Split:
-    """The parts of the error; an engine that is the emulation adds nothing to it."""
-    if emulated is None:
-        reduced = question.precision.half or question.precision.quantized
-        explained, runtime = (found.mre, 0.0) if reduced else (None, found.mre)
+    """The parts of the error: at FP32 all is the runtime's; an engine that is the emulation adds nothing."""
+    explained: float | None
+    if not (question.precision.half or question.precision.quantized):
+        explained, runtime = None, found.mre
+    elif emulated is None:
+        explained, runtime = found.mre, 0.0
     else:
         explained = compared(question, emulated, expected).mre
         runtime = compared(question, actual, emulated).mre

@@ -121,3 +121,9 @@ def test_the_summary_shows_what_to_write():
     assert "## FP32 nodes" in text
     assert '[precision."int8+fp16"]' in text
     assert "## FP32 nodes" not in "\n".join(summary_lines(run_of()))
+
+
+def test_names_cannot_steer_the_terminal():
+    (line,) = proposals.lines([record(nodes=["evil\x1b[2J\r" + "x" * 1000])])
+    assert line.isprintable()
+    assert len(line) <= 400

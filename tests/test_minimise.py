@@ -131,3 +131,18 @@ def test_what_only_the_whole_shows_stays_whole(spec: Path, tmp_path: Path, monke
     monkeypatch.setattr("harness.minimise.build", refuse)
     with minimised(failure, subject) as same:
         assert same is failure
+
+
+def test_a_stopped_reduction_keeps_what_it_found(spec: Path, tmp_path: Path) -> None:
+    subject = Subject(read_spec(spec), create("onnxruntime"), Cache(tmp_path / "cache"))
+    failure = find_failure(subject, Precision.FP16)
+    said: list[str] = []
+
+    def tell(text: str) -> None:
+        said.append(text)
+        if len(said) == 2:
+            raise KeyboardInterrupt
+
+    with minimised(failure, subject, tell) as small:
+        assert small.nodes < failure.nodes
+    assert said[-1] == "stopped: the smallest piece found so far is taken"

@@ -137,8 +137,9 @@ def test_where_the_engine_is_the_emulation_the_runtime_adds_nothing(tmp_path):
     assert (found.runtime, found.main) == (0.0, "rounding")
 
 
-def test_at_fp32_all_error_is_the_runtimes(tmp_path):
-    found = split_of(question(tmp_path, scaled(1.1), Precision.FP32))
+@pytest.mark.parametrize("emulation", [None, scaled(1 + 1e-6)])
+def test_at_fp32_all_error_is_the_runtimes(tmp_path, emulation):
+    found = split_of(question(tmp_path, scaled(1.1), Precision.FP32, emulation))
     assert (found.rounding, found.quantization, found.main) == (None, None, "runtime")
 
 

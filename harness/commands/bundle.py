@@ -60,10 +60,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _said(failure: Failure, folder: Path, archive: Path) -> list[str]:
+    from harness.report.terminal import one_line
+
     state = "fails" if not failure.found.quality else "passes"
     cut = f", {failure.nodes} of {failure.of} nodes" if failure.nodes < failure.of else ""
+    what = one_line(f"{failure.label} {failure.place}", 400)
     return [
-        f"{failure.label} {failure.place}: {state}, mre {failure.found.mre:.1e}{cut}",
+        f"{what}: {state}, mre {failure.found.mre:.1e}{cut}",
         f"wrote {folder} and {archive}",
         f"reproduce: python {folder / 'reproduce.py'}",
     ]

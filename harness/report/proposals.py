@@ -6,8 +6,10 @@ import json
 from collections.abc import Iterable
 
 from harness.report.records import Record
+from harness.report.terminal import one_line
 
 SHOWN = 3
+WIDTH = 400
 
 
 def proposing(records: Iterable[Record]) -> list[Record]:
@@ -20,9 +22,9 @@ def lines(records: Iterable[Record]) -> list[str]:
     every = [record for record in records if record.kind == "search"]
     found = proposing(every)
     told = [_line(record) for record in found]
-    return told + [
-        f"{_label(r)}: FP32 search: {r.message.partition(chr(10))[0]}" for r in every if r not in found
-    ]
+    rest = [record for record in every if record not in found]
+    told += [f"{_label(record)}: FP32 search: {record.message.partition(chr(10))[0]}" for record in rest]
+    return [one_line(text, WIDTH) for text in told]
 
 
 def toml(record: Record) -> str:
