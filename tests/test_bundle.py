@@ -154,3 +154,18 @@ def test_a_runs_results_name_case_and_options(tmp_path: Path, capsys) -> None:
     results_json.write(good, tmp_path / "run")
     assert cli.main([*arguments, "--force"]) == 4
     assert "no case of this run has outputs that failed" in capsys.readouterr().err
+
+
+def test_its_script_does_not_take_another_provider_for_the_one_that_failed(
+    made: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    shutil.copytree(made, tmp_path / "copy")
+    case = json.loads((made / "case.json").read_text())
+    case["providers"] = [["CUDAExecutionProvider", {}], ["CPUExecutionProvider", {}]]
+    (tmp_path / "copy" / "case.json").write_text(json.dumps(case))
+    done = reproduce(tmp_path / "copy")
+    if "FAIL" not in done.stdout:  # Where there is a GPU it runs there.
+        assert "fell back from CUDAExecutionProvider to CPUExecutionProvider" in done.stderr
+    assert done.returncode == 1

@@ -49,7 +49,11 @@ def main() -> int:
     options = ort.SessionOptions()
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, case["optimization"])
     providers = [tuple(provider) for provider in case["providers"]]
+    if providers[0][0] != "CPUExecutionProvider" and hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()
     session = ort.InferenceSession(str(here / case["ran"]), options, providers=providers)
+    if providers[0][0] not in session.get_providers():
+        sys.exit(f"ONNX Runtime fell back from {providers[0][0]} to {', '.join(session.get_providers())}")
     inputs, expected = np.load(here / "inputs.npz"), np.load(here / "expected.npz")
     feeds = {name: inputs[key] for name, key in case["inputs"].items()}
     found = session.run([output["name"] for output in case["outputs"]], feeds)
