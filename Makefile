@@ -4,11 +4,16 @@
 #   make test      run the harness's own tests                 ARGS='-m "not slow"'
 #   make zoo       fetch the models that are not committed; `make suites` then validates them too
 #   make lint      ruff and mypy
+#   make fuzz      100,000 hostile files (about an hour; for a nightly job)    CASES=2000  SEED=7
 
 VENV ?= .venv
+# Versions that are tested together; `make LOCK=` installs whatever pyproject.toml allows.
+LOCK ?= -c requirements.lock
 PYTHON ?= python3
 BACKEND ?=
 ARGS ?=
+CASES ?= 100000
+SEED ?= $(shell date +%Y%m%d)
 
 bin := $(VENV)/bin
 extra_of_tensorrt := tensorrt
@@ -17,7 +22,7 @@ extra := $(extra_of_$(BACKEND))
 installed := $(VENV)/.installed$(if $(extra),-$(extra))
 
 .DEFAULT_GOAL := suites
-.PHONY: suites test zoo lint clean
+.PHONY: suites test zoo lint fuzz clean
 
 suites: $(installed)
 	$(bin)/python -m pytest suites/ $(if $(BACKEND),--trt-backend=$(BACKEND)) $(ARGS)
@@ -33,22 +38,25 @@ lint: $(VENV)/.installed-dev
 	$(bin)/ruff format --check
 	$(bin)/mypy --strict
 
+fuzz: $(VENV)/.installed-dev
+	$(bin)/python -m tests.fuzz --cases $(CASES) --seed $(SEED) --folder .fuzz
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) .fuzz build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 
 # An older pip knows no dependency groups.
 $(bin)/python:
 	$(PYTHON) -m venv $(VENV)
 	$@ -m pip install --quiet --upgrade 'pip>=25.1'
 
-$(VENV)/.installed: pyproject.toml | $(bin)/python
-	$(bin)/python -m pip install --quiet --editable .
+$(VENV)/.installed: pyproject.toml requirements.lock | $(bin)/python
+	$(bin)/python -m pip install --quiet $(LOCK) --editable .
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(bin)/python -m pip install --quiet --group dev
+	$(bin)/python -m pip install --quiet $(LOCK) --group dev
 	touch $@
 
 $(VENV)/.installed-%: $(VENV)/.installed
-	$(bin)/python -m pip install --quiet --editable '.[$*]'
+	$(bin)/python -m pip install --quiet $(LOCK) --editable '.[$*]'
 	touch $@

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+import sys
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -18,6 +20,7 @@ FP16_MIN_NORMAL = 2.0**-14
 _CHUNK = 1 << 16
 _INF_BITS = np.uint32(0x7F800000)
 _KEY = "harness.magnitude"
+_LARGE_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,20 @@ def magnitude(tensor: ir.TensorProtocol) -> Magnitude:
     if isinstance(kept, Magnitude):
         return kept
     found = _scan(np.ascontiguousarray(tensor.numpy()))
+    _forget_pages(tensor)
     tensor.meta[_KEY] = found
     return found
+
+
+def _forget_pages(tensor: ir.TensorProtocol) -> None:
+    """Give the pages of a large mapped tensor back to the system; they are read again when needed."""
+    if not isinstance(tensor, ir.ExternalTensor) or tensor.nbytes < _LARGE_BYTES:
+        return
+    mapped = tensor.raw
+    if not isinstance(mapped, mmap.mmap) or sys.platform == "win32":
+        return
+    start = (tensor.offset or 0) // mmap.PAGESIZE * mmap.PAGESIZE
+    mapped.madvise(mmap.MADV_DONTNEED, start, min(tensor.nbytes, len(mapped) - start))
 
 
 def _scan(array: NDArray[np.float32]) -> Magnitude:
@@ -75,6 +90,8 @@ def converted(tensor: ir.TensorProtocol, dtype: ir.DataType, name: str) -> ir.La
 
     def load() -> ir.TensorProtocol:
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            return ir.Tensor(tensor.numpy().astype(dtype.numpy()), dtype=dtype)
+            made = ir.Tensor(tensor.numpy().astype(dtype.numpy()), dtype=dtype)
+        _forget_pages(tensor)
+        return made
 
     return ir.LazyTensor(load, dtype, ir.Shape(tensor.shape.numpy()), name=name)
