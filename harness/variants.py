@@ -23,6 +23,19 @@ def second_build(subject: Subject, precision: Precision, cache: Cache) -> BuiltE
     return build(subject.source(subject.plan(precision)), subject.backend, cache)
 
 
+def same_plan(one: BuiltEngine, other: BuiltEngine) -> bool:
+    """Whether two builds gave the same bytes to deploy; what is told about a build (JSON) may differ."""
+    plans = [
+        {
+            name: digest
+            for name, digest in built.manifest.hashes["files"].items()
+            if not name.endswith(".json")
+        }
+        for built in (one, other)
+    ]
+    return plans[0] == plans[1]
+
+
 def static_build(subject: Subject, precision: Precision, profile: Profile, shapes: Shapes) -> BuiltEngine:
     """The engine of `precision` whose inputs have exactly `shapes`.  Raises BackendError."""
     source = subject.source(subject.plan(precision))

@@ -6,7 +6,7 @@ from harness.metamorphic import PROPERTIES, check
 
 
 @pytest.mark.parametrize("name", PROPERTIES)
-def test_metamorphic(case, name, metamorphic_trials, built, record, reproduce):
+def test_metamorphic(case, name, metamorphic_trials, built, record, reproduce, request):
     """The property holds on every profile; a spec may declare, with the reason, that it does not."""
     label = f"{case.spec.name}[{case.precision}]"
     declared = [e.reason for e in case.spec.exceptions if e.property == name]
@@ -14,12 +14,14 @@ def test_metamorphic(case, name, metamorphic_trials, built, record, reproduce):
         record("skipped", data={"property": name}, message=f"declared in the spec: {declared[0]}")
         pytest.skip(f"declared in the spec: {declared[0]}")
     found = [(trial, check(name, trial)) for trial in metamorphic_trials]
+    builds = {"plan_identical": plan_identical(request, built)} if name == "rebuild" else {}
     for trial, outcome in found:
         data = {
             "property": name,
             "pairs": len(outcome.found),
             "mre": outcome.mre,
             "identical": outcome.identical,
+            **builds,
         }
         record(
             "skipped" if outcome.reason else "pass" if outcome.holds else "fail",
@@ -33,3 +35,10 @@ def test_metamorphic(case, name, metamorphic_trials, built, record, reproduce):
         pytest.fail(failed[0].explain(label, reproduce), pytrace=False)
     if all(outcome.reason for _, outcome in found):
         pytest.skip(found[0][1].reason)
+
+
+def plan_identical(request, built):
+    """Whether the second build is the same to the byte; builders that time tactics may well choose others."""
+    from harness.variants import same_plan  # brings graph libraries that collecting need not load
+
+    return same_plan(built, request.getfixturevalue("second_build"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import numpy as np
@@ -15,6 +16,7 @@ from harness.metamorphic import PROPERTIES, Trial, check
 from harness.precision import TOLERANCES, Precision
 from harness.spec import ModelSpec
 from harness.spec_parts import Property
+from harness.variants import same_plan
 
 Arrays = Mapping[str, NDArray[Any]]
 WEIGHTS = np.random.default_rng(0).normal(size=(6, 3)).astype("f4")
@@ -190,3 +192,14 @@ def test_a_static_profile_has_nothing_to_reuse() -> None:
 def test_outputs_without_rows_are_said() -> None:
     found = check("batch-rows", trial(lambda *_: np.zeros(3, "f4")))
     assert found.reason == "no output has a batch axis"
+
+
+def test_two_builds_are_the_same_plan_whatever_is_told_of_them() -> None:
+    def built(**files: str) -> Any:
+        hashes = {"files": {name.replace("_", "."): digest for name, digest in files.items()}}
+        return SimpleNamespace(manifest=SimpleNamespace(hashes=hashes))
+
+    one = built(engine_plan="a", record_json="b")
+    assert same_plan(one, built(engine_plan="a", record_json="c"))
+    assert not same_plan(one, built(engine_plan="x", record_json="b"))
+    assert not same_plan(one, built(engine_plan="a", record_json="b", more_plan="d"))
