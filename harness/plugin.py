@@ -36,6 +36,7 @@ RUN = pytest.StashKey[Run]()
 BEAT = pytest.StashKey[Heartbeat]()
 LOST = pytest.StashKey[bool]()
 RECORDS = pytest.StashKey[list[dict[str, Any]]]()
+NOT_HERE = (errors.UsageError, errors.BackendUnavailableError)
 ONE_LINE = (errors.UsageError, errors.BackendError, errors.CacheError)
 
 
@@ -196,7 +197,7 @@ def pytest_runtest_makereport(
     item.stash[LOST] = item.stash.get(LOST, False) or _lost(call)
     if report.failed and call.excinfo and isinstance(call.excinfo.value, ONE_LINE):
         report.longrepr = errors.for_terminal(chained(call.excinfo.value))
-        report.__dict__["trt_usage"] = isinstance(call.excinfo.value, errors.UsageError)
+        report.__dict__["trt_usage"] = isinstance(call.excinfo.value, NOT_HERE)
     return report
 
 

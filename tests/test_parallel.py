@@ -300,6 +300,15 @@ def test_a_lost_device_costs_its_own_case_and_the_worker_is_replaced(project: py
 
 
 @pytest.mark.slow
+def test_a_backend_that_is_not_there_is_one_line_in_workers_too(project: pytest.Pytester) -> None:
+    write_project(project.path, "outputs", precisions=("fp32", "fp16"))
+    done = project.runpytest_subprocess("suites", "--trt-provider=NopeExecutionProvider", "-n2")
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    done.stdout.fnmatch_lines(["BackendUnavailableError: onnxruntime: *has no NopeExecutionProvider*"])
+    done.stdout.no_fnmatch_line("*INTERNALERROR*")
+
+
+@pytest.mark.slow
 def test_latency_is_refused_in_workers(project: pytest.Pytester) -> None:
     write_project(project.path, "latency", precisions=("fp32",))
     done = project.runpytest_subprocess("suites", "--trt-backend=onnxruntime", "-n1", "-rs")
