@@ -111,7 +111,7 @@ class Latency:
                 settings=dict(data.get("settings", {})),
                 conditions=dict(data.get("conditions", {})),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UsageError(f"latency: cannot be read: {type(error).__name__}: {error}") from error
 
 

@@ -93,6 +93,23 @@ def _check_tensor(tensor: onnx.TensorProto, path: Path) -> None:
     elif (needed := nbytes(tensor)) is not None and needed != (found := _stored(tensor)):
         has = f"has {found} bytes, its shape needs {needed}"
         raise ModelError(f"{path}: tensor {shorten(tensor.name)} {has}: truncated or broken")
+    elif tensor.data_type in _UNCHECKED and not _readable(tensor):
+        raise ModelError(
+            f"{path}: tensor {shorten(tensor.name)} does not fill its shape: truncated or broken"
+        )
+
+
+def _readable(tensor: onnx.TensorProto) -> bool:
+    """Whether ONNX itself makes an array of a tensor of strings, packed or complex elements."""
+    if tensor.data_type == onnx.TensorProto.STRING:
+        return len(tensor.string_data) == math.prod(tensor.dims)
+    if math.prod(tensor.dims) > _PER_BYTE * tensor.ByteSize():
+        return False
+    try:
+        onnx.numpy_helper.to_array(tensor)
+    except (ValueError, TypeError, RuntimeError, NotImplementedError):
+        return False
+    return True
 
 
 def _stored(tensor: onnx.TensorProto) -> int:
@@ -102,6 +119,9 @@ def _stored(tensor: onnx.TensorProto) -> int:
     counts = (len(getattr(tensor, field)) for field in _FIELDS)
     return max(counts) * _itemsize(tensor)
 
+
+_PER_BYTE = 4
+"""Elements of the smallest packed type in a byte."""
 
 _FIELDS = ("float_data", "double_data", "int32_data", "int64_data", "uint64_data")
 

@@ -136,7 +136,7 @@ def _latency(case: int, record: Record) -> Row:
 
 def _layers(case: int, record: Record) -> dict[str, Any]:
     data = record.data
-    creators = set(_list(data.get("creators")))
+    creators = set(map(str, _list(data.get("creators"))))
     rows = [layer for layer in data["layers"] if isinstance(layer, Mapping)]
     return {
         "case": case,
@@ -145,7 +145,7 @@ def _layers(case: int, record: Record) -> dict[str, Any]:
         "observer_effect": data.get("observer_effect"),
         "first_over": data.get("first_over"),
         "first_non_finite": data.get("first_non_finite"),
-        "creators": [i for i, row in enumerate(rows) if row.get("tensor") in creators],
+        "creators": [i for i, row in enumerate(rows) if str(row.get("tensor")) in creators],
         "rows": [[_cell(row.get(name)) for name in LAYER_COLUMNS] for row in rows],
     }
 
@@ -204,7 +204,7 @@ def _measured(record: Record) -> bool:
 
 def _kept(plan: Any, lowering: Mapping[str, Any]) -> list[list[str]]:
     """Nodes that stayed FP32, each with its reason."""
-    return [[str(name), str(lowering.get(name, "plan"))] for name in plan or lowering]
+    return [[str(name), str(lowering.get(name, "plan"))] for name in _list(plan) or lowering]
 
 
 def _flat(hashes: Mapping[str, Any]) -> dict[str, Any]:

@@ -153,7 +153,10 @@ def _edit_part(operation: str, here: Any, descriptor: Any, value: int, fields: A
     same = [(m, d) for m, d in fields if d.message_type is descriptor.message_type and not d.is_repeated]
     if operation in ("swap", "wrap") and same:
         there, other = same[value % len(same)]
-        _try(lambda: content.CopyFrom(getattr(there, other.name)))
+        # A copy first: protobuf crashes where one of the two messages holds the other.
+        part = type(content)()
+        part.CopyFrom(getattr(there, other.name))
+        content.CopyFrom(part)
 
 
 def _edit_scalars(operation: str, content: Any, descriptor: Any, value: int) -> None:

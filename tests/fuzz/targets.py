@@ -29,7 +29,15 @@ from harness.report.plain import dumps
 from harness.spec_file import read_spec
 from tests.fuzz.edits import Edit, bytes_edited, message_edited, tree_edited
 from tests.helpers_models import write_example
-from tests.helpers_results import engine_record, latency_record, outputs_record, run
+from tests.helpers_results import (
+    compared,
+    engine_record,
+    latency_record,
+    layers_record,
+    outputs_record,
+    run,
+    search_record,
+)
 
 Edits = Sequence[Edit]
 
@@ -105,7 +113,11 @@ def _make_results(folder: Path, edits: Edits, raw: Edits) -> None:
 
 @cache
 def _results() -> results.Results:
-    return run(engine_record(), outputs_record(), latency_record(), engine_record("b", "int8"))
+    made = outputs_record(data={"outputs": [compared()], "comparison": {"outputs": [compared()]}})
+    latencies = latency_record(), latency_record("b", seed=1)
+    return run(
+        engine_record(), made, *latencies, layers_record(count=3), search_record(), engine_record("b", "int8")
+    )
 
 
 @cache
