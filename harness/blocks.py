@@ -24,6 +24,7 @@ _SIGN_AND_HALF = np.int32(-0x70002000)
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
 
 
 ONES = np.ones(BLOCK)
@@ -136,27 +137,41 @@ class Walk:
         stretch: Array = self._flat[start:stop]
         return stretch
 
-    def pick(self, positions: NDArray[np.intp]) -> Array:
-        """A copy of the elements at `positions`."""
-        picked: Array = self._flat[positions]
-        return picked
-
 
 def to_double(values: Array, target: Floats) -> None:
-    """Write `values`, of any real dtype, into `target`.
+    """Write `values`, of any real dtype, into `target`."""
+    if _finite_halves(values):
+        np.copyto(target, _widened(values, np.empty(values.size, np.float32)))
+    else:
+        np.copyto(target, values, casting="unsafe")
+
+
+def as_single(values: Array, room: Singles) -> Singles:
+    """`values` as float32: themselves if they are, else written into `room`, of as many elements."""
+    if values.dtype == np.float32:
+        return values
+    if _finite_halves(values):
+        return _widened(values, room)
+    np.copyto(room, values, casting="unsafe")
+    return room
+
+
+def _widened(halves: Array, room: Singles) -> Singles:
+    """Finite float16 numbers as float32, in `room`.
 
     NumPy converts float16 by branching on each number, up to nine times slower where signs and zeros mix;
     moving the bits of finite numbers to their places in float32 and scaling them is exact.
     """
-    if values.dtype != np.float16 or not values.flags.c_contiguous or not _all_finite(values):
-        np.copyto(target, values, casting="unsafe")
-        return
-    bits = values.view(np.int16).astype(np.int32)
+    bits = room.view(np.int32)
+    np.copyto(bits, halves.view(np.int16))
     bits <<= 13
     bits &= _SIGN_AND_HALF
-    scaled = bits.view(np.float32)
-    scaled *= np.float32(2.0**112)
-    np.copyto(target, scaled)
+    room *= np.float32(2.0**112)
+    return room
+
+
+def _finite_halves(values: Array) -> bool:
+    return values.dtype == np.float16 and values.flags.c_contiguous and _all_finite(values)
 
 
 def _all_finite(halves: Array) -> bool:
@@ -182,10 +197,11 @@ class Pair:
         """The blocks, each loaded when it is yielded; a lone block is loaded once for all visits."""
         for block in blocks_of(self.layout):
             if block != self._loaded:
-                self._load(block)
+                self.load(block)
             yield block
 
-    def _load(self, block: Block) -> None:
+    def load(self, block: Block) -> None:
+        """Fill the buffers with a block, of at most BLOCK elements."""
         size = block.stop - block.start
         self.actual, self.expected, self.difference, self.spare = (b[:size] for b in self._buffers)
         for walk, buffer in zip(self._walks, (self.actual, self.expected), strict=True):
@@ -197,16 +213,10 @@ class Pair:
         """|values|, in `spare`."""
         return np.abs(values, out=self.spare)
 
-    def sample(self, count: int) -> tuple[NDArray[np.intp], Floats, Floats]:
-        """About `count` evenly spaced elements, those that are finite: positions, |d| and |r|.
-
-        The spacing is odd, so that it does not fall into step with sizes that are powers of two.
-        """
-        size = math.prod(self.layout.view)
-        at = np.arange(0, size, max(1, size // count) | 1, dtype=np.intp)
-        actual, expected = (walk.pick(at).astype(np.float64) for walk in self._walks)
-        finite = np.isfinite(actual) & np.isfinite(expected)
-        return at[finite], np.abs(actual - expected)[finite], np.abs(expected)[finite]
+    def read(self, block: Block) -> tuple[Array, Array]:
+        """The block's elements of both tensors, in their own dtypes."""
+        actual, expected = (walk.read(block.start, block.stop) for walk in self._walks)
+        return actual, expected
 
     def drop_non_finite(self) -> int:
         """Set to zero what is NaN or infinite on either side of the block; returns how many there were."""

@@ -44,6 +44,7 @@ from harness.measure_error import measure_error
 from harness.metrics import Metrics
 from harness.precision import Precision, Tolerance
 from harness.spec import OutputSpec
+from harness.value_range import format_of
 
 __all__ = ["Comparison", "Fault", "OutputsComparison", "assert_close", "compare", "compare_outputs"]
 
@@ -67,7 +68,7 @@ def compare(
     """`actual` against `expected`: arrays of any layout, of a float, integer or bool dtype.
 
     `emulation` (or its `mre` alone) is what the emulation of the same lowered model shows on this output.
-    `brief` leaves out what is only told beside the metrics (see `measure_error`).
+    `brief` estimates or leaves out what is only told beside the metrics (see `measure_error`).
     Raises DataError for complex, string and object tensors.
     """
     actual, expected = np.asanyarray(actual), np.asanyarray(expected)
@@ -82,8 +83,9 @@ def compare(
         faults = _judge_equality(equality, allowed)
     else:
         scale = rule.scale
+        brief_in = format_of(precision) if brief else None
         metrics = measure_error(
-            actual, expected, rtol=tolerance.limit, scale=scale, batch_axis=batch_axis, brief=brief
+            actual, expected, rtol=tolerance.limit, scale=scale, batch_axis=batch_axis, brief=brief_in
         )
         faults = _judge_metrics(metrics, allowed)
     shapes, dtypes = (actual.shape, expected.shape), (actual.dtype.name, expected.dtype.name)

@@ -66,22 +66,27 @@ class Sums:
         return math.sqrt(self.rr / max(self.finite, 1))
 
 
-def add_up(pair: Pair, bytes_held: int, *, channels: bool) -> Sums:
-    """Pass over `pair` once; `bytes_held` by the two tensors bounds what rows and channels may take."""
-    layout = pair.layout
+def empty_sums(layout: Layout, bytes_held: int, *, channels: bool) -> Sums:
+    """Sums to add blocks to; `bytes_held` by the two tensors bounds what rows and channels may take."""
     rows, across, inner = layout.view
     size = rows * across * inner
-    sums = Sums(
+    return Sums(
         _groups(layout.batch_axis, rows, size, bytes_held),
         _groups(layout.channel_axis if channels else None, across, size, bytes_held),
         Odd(),
     )
+
+
+def add_up(pair: Pair, bytes_held: int) -> Sums:
+    """Pass over `pair` once; see `empty_sums`."""
+    sums = empty_sums(pair.layout, bytes_held, channels=True)
     for block in pair.blocks():
-        _add(sums, pair, block)
+        add_block(sums, pair, block)
     return sums
 
 
-def _add(sums: Sums, pair: Pair, block: Block) -> None:
+def add_block(sums: Sums, pair: Pair, block: Block) -> None:
+    """Add a block that `pair` has loaded; what is not finite on either side becomes zero in its buffers."""
     d, size = pair.magnitude(pair.difference), block.stop - block.start
     if not math.isfinite(total(d)):
         sums.odd.add(pair, block)

@@ -17,6 +17,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from harness.value_range import ValueRange
+
 
 @dataclass(frozen=True)
 class Element:
@@ -53,7 +55,8 @@ class NonFinite:
 class Metrics:
     """The metrics of the module's docstring; `size` counts elements, `finite` those compared by value.
 
-    A brief measurement estimates p99, p99.9, `violations` and `worst`, see `measure_error`.
+    A brief measurement estimates p99, p99.9, `violations` and `worst`, see `measure_error`; it alone tells
+    `values`, the range of the reference.
     `elementwise_mean` is the mean of |d|/|r|, which diverges near zero: never judged by, NaN if left out.
     """
 
@@ -75,6 +78,7 @@ class Metrics:
     rtol: float
     elementwise_mean: float
     non_finite: tuple[NonFinite, ...] = ()
+    values: ValueRange | None = None
 
     @property
     def max(self) -> float:

@@ -38,19 +38,37 @@ class ValueRange:
     subnormal: float
 
 
+@dataclass
+class RangeSum:
+    """The range of a tensor whose magnitudes are added block by block."""
+
+    number_format: Format
+    largest: float = 0.0
+    small: int = 0
+
+    def add(self, size: Array) -> None:
+        """Take a block of |x| into account, in a float dtype."""
+        self.largest = max(self.largest, _largest(size))
+        below = int(np.count_nonzero(size < self.number_format.smallest))
+        self.small += below - (int(np.count_nonzero(size == 0.0)) if below else 0)
+
+    def found(self, count: int) -> ValueRange:
+        """The range of the tensor, which has `count` elements."""
+        return ValueRange(self.largest, self.small / max(1, count))
+
+
 def measure_range(array: Array, number_format: Format) -> ValueRange:
     """The range of a float tensor, in one pass over cache-sized blocks."""
     walk, layout = Walk(array, layout_of(array.shape, None)), layout_of(array.shape, None)
-    largest, small = 0.0, 0
-    room = np.empty(min(_STEP, max(1, array.size)), np.float32 if array.itemsize < 8 else np.float64)
+    sum_, room = RangeSum(number_format), np.empty(min(_STEP, max(1, array.size)), _wide(array))
     for block in blocks_of(layout, _STEP):
-        size = np.abs(
-            walk.read(block.start, block.stop), out=room[: block.stop - block.start], casting="unsafe"
-        )
-        largest = max(largest, _largest(size))
-        below = int(np.count_nonzero(size < number_format.smallest))
-        small += below - (size.size - int(np.count_nonzero(size)) if below else 0)
-    return ValueRange(largest, small / max(1, array.size))
+        values = walk.read(block.start, block.stop)
+        sum_.add(np.abs(values, out=room[: values.size], casting="unsafe"))
+    return sum_.found(array.size)
+
+
+def _wide(array: Array) -> type[np.float32] | type[np.float64]:
+    return np.float32 if array.itemsize < 8 else np.float64
 
 
 def _largest(size: Array) -> float:

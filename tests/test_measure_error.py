@@ -15,7 +15,11 @@ from hypothesis import strategies as st
 from harness.blocks import to_double
 from harness.largest import Largest
 from harness.measure_error import measure_error
+from harness.value_range import FP16, measure_range
 from tests.helpers_compare import features
+
+WITHIN = 1e-5
+"""How far a brief measurement may be from one in float64, relatively."""
 
 SHAPES = [(), (1,), (7,), (3, 5), (9000,), (2, 9000), (40, 300), (3, 2, 4100), (2, 3, 9000), (5, 3, 7, 11)]
 """Smaller and larger than a block, whole rows, whole channels, parts of a channel."""
@@ -162,17 +166,27 @@ def test_largest_gives_exact_quantiles(total: int, seed: int, order: str) -> Non
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_brief_measurement_agrees_on_what_it_does_not_estimate(shape: tuple[int, ...]) -> None:
     o, r = pair(shape)
-    whole, brief = measure_error(o, r, rtol=1e-2), measure_error(o, r, rtol=1e-2, brief=True)
-    for name in ("size", "finite", "mre", "rel_l2", "atol", "worst_row", "local_row"):
-        assert getattr(brief, name) == getattr(whole, name)
-    assert brief.max <= whole.max
+    whole, brief = measure_error(o, r, rtol=1e-2), measure_error(o, r, rtol=1e-2, brief=FP16)
+    assert (brief.size, brief.finite) == (whole.size, whole.finite)
+    for name in ("mean_abs", "mre", "rel_l2", "atol"):
+        assert getattr(brief, name) == pytest.approx(getattr(whole, name), rel=WITHIN)
+    for ours, theirs in (brief.worst_row, whole.worst_row), (brief.local_row, whole.local_row):
+        assert (ours is None) == (theirs is None)
+        if ours and theirs:
+            assert (ours.index, ours.count) == (theirs.index, theirs.count)
+            assert ours.mre == pytest.approx(theirs.mre, rel=WITHIN)
+    assert brief.max <= whole.max * (1 + WITHIN)
     assert brief.worst_channel is None
 
 
 def test_a_brief_measurement_of_a_small_tensor_is_exact() -> None:
     o, r = pair((40, 300))
-    whole, brief = measure_error(o, r, rtol=1e-2), measure_error(o, r, rtol=1e-2, brief=True)
-    assert (brief.p99, brief.p999, brief.worst) == (whole.p99, whole.p999, whole.worst)
+    whole, brief = measure_error(o, r, rtol=1e-2), measure_error(o, r, rtol=1e-2, brief=FP16)
+    figures = [(found.p99, found.p999, found.max) for found in (brief, whole)]
+    assert figures[0] == pytest.approx(figures[1], rel=WITHIN)
+    assert brief.worst is not None
+    assert whole.worst is not None
+    assert brief.worst.index == whole.worst.index
     assert brief.violations == pytest.approx(whole.violations)
 
 
@@ -182,14 +196,14 @@ def test_a_brief_measurement_misses_no_gross_error(position: int, seed: int) -> 
     r = features((20, 10_000), seed)
     o = r * np.float32(1.0001)
     o.reshape(-1)[position] += 5.0
-    found = measure_error(o, r, rtol=1e-2, brief=True)
+    found = measure_error(o, r, rtol=1e-2, brief=FP16)
     assert found.worst is not None
     assert found.worst.index == np.unravel_index(position, r.shape)
 
 
 def test_a_brief_measurement_estimates_quantiles_well() -> None:
     o, r = pair((64, 64, 256))
-    whole, brief = measure_error(o, r, rtol=1e-2), measure_error(o, r, rtol=1e-2, brief=True)
+    whole, brief = measure_error(o, r, rtol=1e-2), measure_error(o, r, rtol=1e-2, brief=FP16)
     assert brief.p99 == pytest.approx(whole.p99, rel=0.1)
     assert brief.violations == pytest.approx(whole.violations, abs=0.02)
 
@@ -197,8 +211,9 @@ def test_a_brief_measurement_estimates_quantiles_well() -> None:
 def test_a_brief_measurement_leaves_shared_infinities_out() -> None:
     o, r = pair((50, 400))
     o[3], r[3] = np.inf, np.inf
-    whole, brief = measure_error(o, r, rtol=1e-2), measure_error(o, r, rtol=1e-2, brief=True)
-    assert (brief.mre, brief.finite, brief.worst) == (whole.mre, whole.finite, whole.worst)
+    whole, brief = measure_error(o, r, rtol=1e-2), measure_error(o, r, rtol=1e-2, brief=FP16)
+    assert (brief.finite, brief.non_finite) == (whole.finite, ())
+    assert brief.mre == pytest.approx(whole.mre, rel=WITHIN)
 
 
 @pytest.mark.parametrize("values", ["any", "zeros", "subnormal", "infinite"])
@@ -210,3 +225,43 @@ def test_float16_is_converted_exactly(values: str) -> None:
     to_double(halves, target)
     assert np.array_equal(target, halves.astype(np.float64), equal_nan=True)
     assert np.array_equal(np.signbit(target), np.signbit(halves))
+
+
+def brief_pair(seed: int, dtypes: tuple[Any, Any]) -> tuple[Any, Any]:
+    """A tensor of one to five blocks or rows, parts of it scaled, equal, zero or not finite."""
+    rng = np.random.default_rng(seed)
+    shape = [(1,), (3, 50), (7, 9000), (1, 5, 70_001), (40_000, 3)][seed % 5]
+    r = rng.standard_normal(shape) * rng.choice([1e-44, 1e-38, 1e-25, 1e-3, 1.0, 1e3, 1e18, 1e30])
+    r[rng.random(shape) < rng.choice([0.0, 0.5, 0.99])] = rng.choice([0.0, 1e-40, 1.0, -3.4e38])
+    o = r * (1 + rng.choice([0.0, 1e-7, 1e-3, 1.0]) * rng.standard_normal(shape))
+    for array, odd in (o, np.nan), (o, -np.inf), (r, np.inf):
+        array[rng.random(shape) < rng.choice([0.0, 0.0, 1e-4, 1.0], p=[0.4, 0.4, 0.15, 0.05])] = odd
+    with np.errstate(all="ignore"):
+        return o.astype(dtypes[0]), r.astype(dtypes[1])
+
+
+BRIEF_DTYPES = [
+    (np.float32, np.float32),
+    (np.float16, np.float32),
+    (ml_dtypes.bfloat16, np.float32),
+    (np.float16, np.float16),
+    (np.float32, np.float64),
+]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(BRIEF_DTYPES), st.sampled_from([None, 0, -1]))
+def test_a_brief_measurement_is_within_its_bound(seed: int, dtypes: Any, batch_axis: int | None) -> None:
+    o, r = brief_pair(seed, dtypes)
+    whole, brief = (measure_error(o, r, rtol=1e-2, batch_axis=batch_axis, brief=b) for b in (None, FP16))
+    assert (brief.size, brief.finite) == (whole.size, whole.finite)
+    assert repr(brief.non_finite) == repr(whole.non_finite)
+    for name in ("mean_abs", "mre", "rel_l2", "atol"):
+        found, known = getattr(brief, name), getattr(whole, name)
+        assert found == pytest.approx(known, rel=WITHIN, abs=0, nan_ok=True), name
+    for group, theirs in (brief.worst_row, whole.worst_row), (brief.local_row, whole.local_row):
+        assert (group is None) == (theirs is None)
+        if group and theirs:
+            assert group.mre == pytest.approx(theirs.mre, rel=WITHIN, abs=0, nan_ok=True)
+    assert brief.max <= whole.max * (1 + WITHIN)
+    assert brief.values == measure_range(r, FP16)
