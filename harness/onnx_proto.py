@@ -78,6 +78,8 @@ def _check_opset(proto: onnx.ModelProto, path: Path) -> None:
     found = [o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")]
     if not found:
         raise ModelError(f"{path}: no opset of the default domain, or truncated")
+    if len(set(found)) > 1:
+        raise ModelError(f"{path}: states several opsets of the default domain: {shorten(found)}")
     if found[0] not in OPSETS:
         rule = f"must be {OPSETS.start} to {OPSETS.stop - 1}"
         raise ModelError(f"{path}: opset {found[0]} is not supported: {rule}")
@@ -131,14 +133,27 @@ def nbytes(tensor: onnx.TensorProto) -> int | None:
     return None if tensor.data_type in _UNCHECKED else math.prod(tensor.dims) * _itemsize(tensor)
 
 
+def _least(tensor: onnx.TensorProto) -> int | None:
+    """Bytes that `tensor` needs, packed ones too; None for strings."""
+    if (needed := nbytes(tensor)) is not None or tensor.data_type == onnx.TensorProto.STRING:
+        return needed
+    name = onnx.TensorProto.DataType.Name(tensor.data_type)
+    bits = next(bits for start, bits in _BITS.items() if name.startswith(start))
+    return -(-math.prod(tensor.dims) * bits // 8)
+
+
 def _itemsize(tensor: onnx.TensorProto) -> int:
     return onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
 
 
+_BITS = {
+    "COMPLEX128": 128, "COMPLEX64": 64, "FLOAT6": 6,
+    "INT4": 4, "UINT4": 4, "FLOAT4": 4, "INT2": 2, "UINT2": 2,
+}  # fmt: skip
+"""Bits of the elements that NumPy has no type of the same size for, and of complex ones."""
+
 _UNCHECKED = {
-    value
-    for name, value in onnx.TensorProto.DataType.items()
-    if name.startswith(("UNDEF", "STRING", "COMPLEX", "INT4", "UINT4", "INT2", "UINT2", "FLOAT4", "FLOAT6"))
+    value for name, value in onnx.TensorProto.DataType.items() if name.startswith(("UNDEF", "STRING", *_BITS))
 }
 
 
@@ -148,10 +163,12 @@ def _check_external(tensor: onnx.TensorProto, path: Path) -> None:
     location = entry.get("location", "")
     file = _inside(path.parent, location, where)
     start, length = (_number(entry.get(key), key, where) for key in ("offset", "length"))
-    needed = nbytes(tensor)
-    if needed is not None and length is not None and length < needed:
+    needed = _least(tensor)
+    if needed is None:
+        raise ModelError(f"{where}: strings cannot be stored outside the model")
+    if length is not None and length < needed:
         raise ModelError(f"{where}: length {length} is less than the {needed} bytes of its shape")
-    end = (start or 0) + (needed if needed is not None else length or 0)
+    end = (start or 0) + needed
     if file.stat().st_size < end:
         raise ModelError(f"{where}: {shorten(location)} is truncated: needs {end} bytes")
 

@@ -204,7 +204,7 @@ def _measured(record: Record) -> bool:
 
 def _kept(plan: Any, lowering: Mapping[str, Any]) -> list[list[str]]:
     """Nodes that stayed FP32, each with its reason."""
-    return [[str(name), str(lowering.get(name, "plan"))] for name in _list(plan) or lowering]
+    return [[str(name), str(lowering.get(str(name), "plan"))] for name in _list(plan) or lowering]
 
 
 def _flat(hashes: Mapping[str, Any]) -> dict[str, Any]:
