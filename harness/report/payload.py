@@ -116,10 +116,10 @@ def _output(record: Record, one: Mapping[str, Any]) -> Row:
         short(one.get("explained_mre")),
         short(metrics.get("snr_db")),
         short(metrics.get("p99")),
-        str(tuple(element["index"])) if "index" in element else "",
+        str(tuple(_list(element["index"]))) if "index" in element else "",
         short(element.get("actual", equality.get("actual"))),
         short(element.get("expected", equality.get("expected"))),
-        f"[{row['index']}] of {row['count']}: {short(row['mre'])}" if "index" in row else "",
+        f"[{row['index']}] of {row.get('count')}: {short(row.get('mre'))}" if "index" in row else "",
     ]
 
 
