@@ -12,8 +12,8 @@ from typing import Any
 
 from harness.errors import DataError, SpecError, UsageError
 from harness.spec import ModelSpec
-from harness.spec_file import data_sources
 from harness.spec_errors import one_line
+from harness.spec_file import data_sources
 
 
 def load_function(
