@@ -74,11 +74,12 @@ def write_fp32_nodes(path: str | os.PathLike[str], precision: Precision, names: 
     parse_spec(text, file)
     document = tomlkit.parse(text)
     part = _sub_table(_sub_table(document, "precision", super_table=True), str(precision))
-    fresh = not part
+    trivia = _taken_trivia(part)
+    fresh = not part and not trivia
     part["fp32_nodes"] = tomlkit.array().multiline(len(names) > 1)
     part["fp32_nodes"].extend(list(names))
-    if fresh and isinstance(part, Table):
-        part.add(tomlkit.nl())
+    for item in [tomlkit.nl()] if fresh and isinstance(part, Table) else trivia:
+        part.add(item)
     text = tomlkit.dumps(document)
     parse_spec(text, file)
     _replace(file, text)
@@ -89,6 +90,15 @@ def _sub_table(table: Any, key: str, *, super_table: bool = False) -> Any:
         inline = isinstance(table, InlineTable)
         table[key] = tomlkit.inline_table() if inline else tomlkit.table(is_super_table=super_table)
     return table[key]
+
+
+def _taken_trivia(table: Any) -> list[Any]:
+    """Blank lines and comments of a table without keys: the next table's, so a first key goes before them."""
+    if table or not isinstance(table, Table):
+        return []
+    items = [item for _, item in table.value.body]
+    table.value.body.clear()
+    return items
 
 
 def _replace(file: Path, text: str) -> None:

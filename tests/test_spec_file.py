@@ -114,3 +114,12 @@ def test_specs_are_found_in_folders_once(tmp_path):
         write_example(tmp_path / name)
     own = tmp_path / "a" / "spec.toml"
     assert find_specs([own, tmp_path]) == [own, tmp_path / "b" / "spec.toml"]
+
+
+def test_a_first_key_goes_before_the_comments_of_the_next_table(tmp_path):
+    after = '\n# About int8.\n[precision.int8]\nfp32_nodes = ["layer/relu"]\n\n[task]'
+    head, _, tail = SPEC.partition("# Found by hand.")
+    path = write_example(tmp_path, f"{head}[precision.fp16]\n{after}{tail.partition('[task]')[2]}")
+    for name in ("layer/relu", "layer/gemm"):
+        write_fp32_nodes(path, Precision.FP16, [name])
+        assert f'[precision.fp16]\nfp32_nodes = ["{name}"]\n{after}' in path.read_text()
