@@ -88,7 +88,10 @@ class Run:
         return self.collector
 
     def finish_report(self, exit_status: int, complete: bool) -> Sequence[Path]:
-        """Write the run's pages; none if no test had begun, or if the disk refuses (see `trouble`)."""
+        """Write the run's pages; none if no test had begun.
+
+        `trouble` says what could not be written: the disk refuses, or a page's package is missing.
+        """
         if self.collector is None or not self.collector.begun:
             return []
         found = self.collector.results(exit_status, complete)
@@ -97,7 +100,7 @@ class Run:
         self.differences = against(self.baseline, reviewed)
         try:
             return write_run(found, self.collector.folder, self.differences, self.baseline_trouble)
-        except OSError as error:
+        except (OSError, ImportError) as error:
             self.trouble = f"the report could not be written: {error}"
             return []
 

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from harness.backends import device
+from harness.backends import device, device_pycuda
 from harness.backends.device import Binding, Device, open_device
 from harness.backends.device_cuda import CudaPythonDevice
 from harness.backends.device_pycuda import PycudaDevice
@@ -175,6 +175,51 @@ class CudaError(Exception):
 
 class CudaMemoryError(CudaError):
     """pycuda.driver.MemoryError."""
+
+
+@pytest.fixture(name="_no_context_is_retained", autouse=True)
+def _fresh(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    if "gpu" not in request.fixturenames:
+        monkeypatch.setattr(device_pycuda, "_retained", {})
+
+
+class PycudaContext:
+    """A primary context as pycuda has it: detaching it, where it is not current, leaves it current."""
+
+    def __init__(self, stack: list[str]) -> None:
+        self._stack, self.detached = stack, 0
+
+    def push(self) -> None:
+        self._stack.append("primary")
+
+    def pop(self) -> None:
+        self._stack.pop()
+
+    def detach(self) -> None:
+        self.detached += 1
+        self._stack.append("primary")
+
+
+def test_with_pycuda_what_was_current_is_so_again() -> None:
+    stack = ["foreign"]
+    retained: list[PycudaContext] = []
+
+    def retain() -> PycudaContext:
+        retained.append(PycudaContext(stack))
+        return retained[-1]
+
+    driver = SimpleNamespace(
+        Error=CudaError,
+        init=lambda: None,
+        Device=lambda _: SimpleNamespace(retain_primary_context=retain),
+    )
+    for _ in range(2):
+        opened = PycudaDevice(driver, 0)
+        assert stack == ["foreign", "primary"]
+        opened.close()
+        opened.close()
+        assert stack == ["foreign"]
+    assert len(retained) == 1, "the context is retained once in a process"
 
 
 def test_pycudas_errors_become_run_errors() -> None:

@@ -9,6 +9,7 @@ import platform
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,18 @@ PACKAGES = (
     "onnxruntime-gpu", "onnxruntime", "cuda-python", "cuda-bindings", "pycuda", "nvidia-ml-py", "torch",
     "numpy", "onnx-ir", "pytest", "pytest-xdist",
 )  # fmt: skip
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of a child process: this checkout is on its path, before what was there already."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **more}
+
+
+def plugin() -> list[str]:
+    """`-p harness.plugin` unless the package is installed: pytest then loads it by its entry point."""
+    installed = any(entry.value == "harness.plugin" for entry in metadata.entry_points(group="pytest11"))
+    return [] if installed else ["-p", "harness.plugin"]
 
 
 def options(text: str | None, **flags: Any) -> argparse.Namespace:
@@ -45,7 +58,9 @@ def options(text: str | None, **flags: Any) -> argparse.Namespace:
 
 
 def where() -> dict[str, Any]:
-    """Date, machine, GPUs and versions."""
+    """Date, machine, GPUs and versions: of the onnxruntime that is imported, whichever is installed."""
+    import onnxruntime  # noqa: F401 - its own version is told, not the metadata's
+
     from harness.backends.ort_device import gpu_facts
     from harness.report.environment import processor, versions
 

@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from common import CUDA, ROOT, here, options, where, write
+from common import CUDA, environment, here, options, plugin, where, write
 
 BAD_KERNEL = """\
 .version 7.0
@@ -66,19 +65,24 @@ def project(folder: Path) -> Path:
     return folder
 
 
-def pytest_in(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def pytest_in(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     """One run of the suites of a project."""
-    command = [sys.executable, "-m", "pytest", "suites", f"--trt-provider={CUDA}", *arguments]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "TRT_HARNESS_CACHE": str(folder / "cache"), **environment}
+    command = [sys.executable, "-m", "pytest", *plugin(), "suites", f"--trt-provider={CUDA}", *arguments]
+    env = environment(TRT_HARNESS_CACHE=str(folder / "cache"), **more)
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+
+
+def told(done: subprocess.CompletedProcess[str]) -> str:
+    """The end of what a run wrote, for the message of a failure."""
+    return f"exit code {done.returncode}: {done.stdout[-2000:]} {done.stderr[-2000:]}"
 
 
 def no_gpu(folder: Path) -> str:
     """Step 1."""
     done = pytest_in(project(folder / "p"), CUDA_VISIBLE_DEVICES="")
     line = next((text for text in (done.stdout + done.stderr).splitlines() if "hides every GPU" in text), "")
-    assert done.returncode == 4, f"exit code {done.returncode}: {done.stdout[-2000:]}"
-    assert line, done.stdout[-2000:]
+    assert done.returncode == 4, told(done)
+    assert line, told(done)
     return line.strip()
 
 
@@ -172,14 +176,16 @@ def lost_device(folder: Path) -> str:
     place = project(folder / "p")
     (place / "suites" / "test_outputs.py").write_text(CRASH.format(kernel=BAD_KERNEL))
     done = pytest_in(place, "-n1", "-p", "no:cacheprovider")
-    (report,) = (place / "reports").iterdir()
+    reports = list(place.glob("reports/*"))
+    assert len(reports) == 1, f"{len(reports)} reports: {told(done)}"
+    report = reports[0]
     found = json.loads((report / "results.json").read_text())
     by_case = {(record["precision"], record["verdict"]): record["message"] for record in found["records"]}
     said = by_case.get(("fp32", "error"), "")
     outcomes = {test["nodeid"]: test["outcome"] for test in found["tests"]}
-    assert "the GPU is lost to this process" in " ".join(by_case.values()), f"{by_case} {done.stdout[-3000:]}"
+    assert "the GPU is lost to this process" in " ".join(by_case.values()), f"{by_case} {told(done)}"
     assert any("fp16" in name and outcome == "passed" for name, outcome in outcomes.items()), outcomes
-    assert "replacing crashed worker" in done.stdout, done.stdout[-3000:]
+    assert "replacing crashed worker" in done.stdout, told(done)
     return f"{' '.join(said.split())[:300]} // {outcomes}"
 
 

@@ -12,7 +12,6 @@ machine's N GPUs may use n shares of its processors, a share being one N-th.  Ta
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -21,11 +20,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from common import ROOT, here, options, table, where, write
+from common import ROOT, environment, here, options, table, where, write
 
 TARGETS = {2: 1.8, 4: 3.4}
 PRECISIONS = ("fp32", "fp16", "int8", "int8+fp16")
 SUITES = ("suites/test_engines.py", "suites/test_outputs.py", "suites/test_accuracy.py")
+LISTS = ("verdicts", "models", "not_passed")
+GOOD = ("passed", "skipped", "xfailed")
 SPEC = """\
 name = "{name}"
 description = "ResNet-50-sized, generated weights"
@@ -81,20 +82,20 @@ def run(gpus: tuple[str, ...], cpus: list[int], chosen: list[str], provider: str
         done = subprocess.run(
             command,
             cwd=ROOT,
-            env={**os.environ, "CUDA_VISIBLE_DEVICES": ",".join(gpus)},
+            env=environment(CUDA_VISIBLE_DEVICES=",".join(gpus)),
             preexec_fn=lambda: os.sched_setaffinity(0, cpus),
             capture_output=True,
             text=True,
             check=False,
         )
         seconds = time.monotonic() - begun
-        print(
-            "\n".join(
-                line for line in done.stdout.splitlines()[-40:] if re.search(r"rror|ailed|passed", line)
-            )
-        )
-        (report,) = (Path(name) / "reports").iterdir()
-        records = results.read(report).records
+        reports = list(Path(name).glob("reports/*"))
+        found = results.read(reports[0]) if reports else None
+    unlike = [f"{t.outcome} {t.nodeid}" for t in (found.tests if found else ()) if t.outcome not in GOOD]
+    print("\n".join([*unlike, *done.stdout.splitlines()[-1:]]), flush=True)
+    if done.returncode:
+        print(f"exit code {done.returncode}: {done.stdout[-3000:]}\n{done.stderr[-3000:]}", flush=True)
+    records = found.records if found else ()
     cases = {(record.model, record.precision) for record in records if record.kind == "outputs"}
     verdicts = Counter(f"{record.kind} {record.verdict}" for record in records)
     return {
@@ -104,6 +105,8 @@ def run(gpus: tuple[str, ...], cpus: list[int], chosen: list[str], provider: str
         "cases": len(cases),
         "cases_per_s": len(cases) / seconds,
         "exit": done.returncode,
+        "models": sorted({model for model, _ in cases}),
+        "not_passed": unlike,
         "verdicts": dict(sorted(verdicts.items())),
     }
 
@@ -125,7 +128,7 @@ def main() -> int:
         for count in [n for n in args.gpus if n <= len(names)]:
             share = cpus[: max(1, len(cpus) * count // len(names))]
             found.append(run(names[:count], share, chosen, args.provider))
-            print({key: value for key, value in found[-1].items() if key != "verdicts"}, flush=True)
+            print({key: value for key, value in found[-1].items() if key not in LISTS}, flush=True)
             write(args.out, {"where": where(), "gpus_here": len(names), "runs": found})
     base = next((one["cases_per_s"] for one in found if one["gpus"] == 1), None)
     rows, good = [], all(one["exit"] == 0 for one in found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,9 @@ from harness.backends.cuda_faults import explained
 from harness.backends.device import DeviceInfo, host_view, no_memory
 from harness.errors import RunError
 
-Result = TypeVar("Result")
+# pycuda's detach, and its destructor, push a primary context to release it and leave it current.  So it is
+# retained once in a process, as CUDA's runtime does it too, and opening and closing only push and pop.
+_retained: dict[int, Any] = {}
 
 
 def open_device(index: int = 0) -> PycudaDevice:
@@ -35,7 +37,9 @@ class PycudaDevice:
         self._pinned: list[Any] = []
         self._call(driver.init)
         self._device = self._call(driver.Device, index)
-        self._context: Any = self._call(self._device.retain_primary_context)
+        if index not in _retained:
+            _retained[index] = self._call(self._device.retain_primary_context)
+        self._context: Any = _retained[index]
         self._call(self._context.push)
 
     def _call(self, function: Any, *args: Any) -> Any:
@@ -117,7 +121,7 @@ class PycudaDevice:
         return float(self._call(self._events[start].time_till, self._events[end])) / 1e3
 
     def close(self) -> None:
-        """Give everything back, the context last."""
+        """Give everything back; the context is only popped: what was current before is so again."""
         if self._context is None:
             return
         for memory in self._memory.values():
@@ -127,5 +131,4 @@ class PycudaDevice:
         for kept in (self._memory, self._events, self._streams, self._pinned):
             kept.clear()
         self._call(self._context.pop)
-        self._call(self._context.detach)
         self._context = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from importlib import metadata
 from typing import Any
 
@@ -19,6 +20,12 @@ PACKAGES = (
     *RUNTIMES, "numpy", "onnx", "onnx-ir", "cuda-python", "cuda-bindings", "pycuda", "nvidia-ml-py",
     "pytest", "pytest-benchmark", "scipy",
 )  # fmt: skip
+
+MODULES = {
+    "onnxruntime": "onnxruntime", "onnxruntime-gpu": "onnxruntime",
+    "tensorrt": "tensorrt", "tensorrt-cu12": "tensorrt", "tensorrt-cu13": "tensorrt",
+}  # fmt: skip
+"""Modules by the packages that give them."""
 
 
 def environment(options: Options) -> dict[str, Any]:
@@ -37,7 +44,10 @@ def environment(options: Options) -> dict[str, Any]:
 
 
 def versions(names: tuple[str, ...]) -> dict[str, str]:
-    """The installed versions of those of `names` that are installed."""
+    """The installed versions of those of `names` that are installed.
+
+    A runtime that is imported already is asked itself: it may be a copy that no metadata describes.
+    """
     found = {name: _version(name) for name in names}
     return {name: version for name, version in found.items() if version}
 
@@ -53,6 +63,15 @@ def processor() -> str:
 
 
 def _version(name: str) -> str | None:
+    installed, module = _installed(name), MODULES.get(name, "")
+    givers = [package for package, given in MODULES.items() if given == module]
+    if installed or (name == module and not any(map(_installed, givers))):
+        found: str | None = getattr(sys.modules.get(module), "__version__", installed)
+        return found
+    return None
+
+
+def _installed(name: str) -> str | None:
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
