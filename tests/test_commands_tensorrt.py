@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ from harness import doctor
 from harness.backends.tensorrt import TensorRTBackend
 from harness.backends.tensorrt_record import Origin
 from harness.cli import main
+from harness.commands.inspect import BACKENDS
 from harness.doctor import Finding, examine, failed, package_traps
+from harness.errors import BackendUnavailableError
 from harness.precision import Precision
 from harness.spec import BuildSpec
 from harness.trtexec import Case, commands, shape_list
@@ -207,3 +210,22 @@ def test_trtexec_writes_the_file_that_it_names(tmp_path: Path, capsys: pytest.Ca
     assert main(["trtexec", str(SPEC), "--precision", "fp16", "--release", "10", "-o", str(tmp_path)]) == 0
     first = shlex.split(capsys.readouterr().out.splitlines()[0])
     assert Path(first[1].removeprefix("--onnx=")).is_file()
+
+
+@pytest.mark.parametrize(
+    ("loads", "chosen"), [(BACKENDS, "tensorrt"), (BACKENDS[1:], "tensorrt_rtx"), ((), "tensorrt")]
+)
+def test_inspect_takes_the_first_backend_that_is_installed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, loads: tuple[str, ...], chosen: str
+) -> None:
+    asked = []
+
+    def load(name: str) -> Any:
+        if name not in loads:
+            raise BackendUnavailableError(f"{name} is not installed")
+        return SimpleNamespace(name=name)
+
+    monkeypatch.setattr("harness.backends.trt_bindings.load_bindings", load)
+    monkeypatch.setattr("harness.commands.inspect._plan", lambda _, backend: asked.append(backend))
+    assert main(["inspect", str(tmp_path / "net.plan")]) == 0
+    assert asked == [chosen]

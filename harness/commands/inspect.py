@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from pathlib import Path
 from typing import Any
 
+from harness.errors import BackendUnavailableError
+
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "int8+fp16")
+BACKENDS = ("tensorrt", "tensorrt_rtx")
 PLANS = (".plan", ".engine", ".trt")
 
 
@@ -18,8 +22,7 @@ def add(subparsers: Any) -> None:
     parser = subparsers.add_parser("inspect", help=text, description=text)
     parser.add_argument("what", type=Path, metavar="SPEC|ENGINE", help="spec.toml, plan file, or its folder")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of a spec (default: fp32)")
-    parser.add_argument("--backend", choices=("tensorrt", "tensorrt_rtx"), default="tensorrt",
-                        help="(default: tensorrt)")  # fmt: skip
+    parser.add_argument("--backend", choices=BACKENDS, help="(default: the first that is installed)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -27,10 +30,20 @@ def run(args: argparse.Namespace) -> int:
     if args.what.suffix == ".toml":
         _spec(args)
     elif args.what.suffix in PLANS:
-        _plan(args.what, args.backend)
+        _plan(args.what, args.backend or _installed())
     else:
         _folder(args.what)
     return 0
+
+
+def _installed() -> str:
+    """The first backend whose bindings load; the first of all if none does, which then says why."""
+    from harness.backends.trt_bindings import load_bindings
+
+    for name in BACKENDS:
+        with contextlib.suppress(BackendUnavailableError):
+            return load_bindings(name).name
+    return BACKENDS[0]
 
 
 def _spec(args: argparse.Namespace) -> None:
@@ -42,7 +55,7 @@ def _spec(args: argparse.Namespace) -> None:
     from harness.ranges import ranges_of
     from harness.spec_file import read_spec
 
-    subject = Subject(read_spec(args.what), create(args.backend), Cache(default_cache_dir()))
+    subject = Subject(read_spec(args.what), create(args.backend or _installed()), Cache(default_cache_dir()))
     for line in ranges_of(subject, Precision(args.precision)).warnings:
         print(line)
     built = subject.engine(Precision(args.precision))
