@@ -112,8 +112,8 @@ def _head(found: Comparison, subject: str) -> str:
 def _details(found: Comparison) -> list[str]:
     lines = [f"also: {text}" for text in found.problems[1:]]
     if found.metrics is not None:
-        lines += [*_worst(found.metrics), _allowance(found), _explanation(found), _spread(found.metrics)]
-        lines += _rows(found.metrics)
+        lines += [*_worst(found.metrics), _allowance(found), _explanation(found)]
+        lines += [_spread(found.metrics), *_rows(found.metrics)] if found.metrics.finite else []
     return lines
 
 

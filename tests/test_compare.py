@@ -262,3 +262,12 @@ def test_a_spec_may_bound_elements_by_themselves() -> None:
     assert passes(element=0.5)
     assert not passes(element=0.3)
     assert not passes(element=0.5, row=1e-5)
+
+
+@pytest.mark.parametrize(("first", "told"), [(math.nan, False), (1.0, True)])
+def test_no_spread_is_told_where_no_element_is_finite(first: float, told: bool) -> None:
+    actual = np.full((2, 8), math.nan, np.float32)
+    actual[0, 0] = first
+    text = judge(actual, np.ones((2, 8), np.float32)).explain()
+    assert "NaN on one side only" in text
+    assert ("local error p99" in text, "worst row" in text) == (told, told)
