@@ -8,6 +8,7 @@ import json
 import pytest
 
 from harness.errors import UsageError
+from harness.report import changes
 from harness.report.baseline import Difference, diff
 from harness.report.history import runs_in, runs_of
 from harness.report.results import write
@@ -158,3 +159,13 @@ def test_a_baseline_that_cannot_be_read_is_one_line_naming_the_file(tmp_path, ca
         runs_in(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_an_engine_of_one_side_alone_is_one_line_and_a_lost_shape_is_its_own():
+    shapes = [outputs_record("a", shapes={"x": [n, 4]}) for n in (1, 2, 3)]
+    both, other = outputs_record("b"), outputs_record("b", shapes={"x": [9, 4]})
+    assert changes.lines(diff([*shapes, both, other], [both])) == [
+        "against the baseline: 4 gone, 2 same",
+        "gone: a[fp16] engine on onnxruntime: verdict is in the baseline alone",
+        'gone: b[fp16] outputs on onnxruntime default {"x": [9, 4]}: verdict is in the baseline alone',
+    ]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 
 from harness.report.baseline import Difference, Status
+from harness.report.keys import CaseKey
 
 ORDER: tuple[Status, ...] = (
     "regression", "undecided", "not comparable", "gone", "new", "improvement", "same",
@@ -17,9 +19,25 @@ CHANGED: frozenset[Status] = SEEN | {"gone", "new"}
 
 
 def lines(found: Sequence[Difference], shown: Collection[Status] = CHANGED) -> list[str]:
-    """A count of each status, then one line a difference with a status that is `shown`, regressions first."""
+    """A count of each status, then one line a difference with a status that is `shown`, regressions first.
+
+    An engine that one side alone has is one line, not a line for each of its shapes.
+    """
     listed = [difference for difference in _sorted(found) if difference.status in shown]
-    return [counts(found), *(f"{difference.status}: {one_line(difference)}" for difference in listed)]
+    return [counts(found), *dict.fromkeys(f"{d.status}: {one_line(d)}" for d in _merged(found, listed))]
+
+
+def _merged(found: Iterable[Difference], listed: Iterable[Difference]) -> list[Difference]:
+    """`listed`, where those of an engine of one side alone are told by the engine's own name."""
+    statuses: dict[CaseKey, set[Status]] = {}
+    for one in found:
+        statuses.setdefault(_engine(one.key), set()).add(one.status)
+    alone = {engine for engine, of_it in statuses.items() if of_it in ({"gone"}, {"new"})}
+    return [replace(one, key=_engine(one.key)) if _engine(one.key) in alone else one for one in listed]
+
+
+def _engine(key: CaseKey) -> CaseKey:
+    return replace(key, kind="engine", profile="", shapes="{}")
 
 
 def counts(found: Iterable[Difference]) -> str:
