@@ -269,10 +269,12 @@ def _fail_regressed(report: pytest.TestReport, run: Run) -> None:
 
 def chained(error: BaseException) -> str:
     """`BuildError: ...` and its causes, a line each; where a child process died, its stack."""
-    lines, stack = [], []
+    lines: list[str] = []
+    stack: list[str] = []
     link: BaseException | None = error
     while link is not None:
-        lines.append(f"{type(link).__name__}: {link}")
+        if not lines or str(link) not in lines[-1]:
+            lines.append(f"{type(link).__name__}: {link}")
         if isinstance(link, errors.DiedError):
             stack += [f"    {line}" for line in link.stack.splitlines()]
         link = link.__cause__

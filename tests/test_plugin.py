@@ -13,6 +13,8 @@ import harness.backends.onnxruntime
 import harness.model
 import harness.preflight
 import harness.validate  # noqa: F401
+from harness.errors import RunError
+from harness.plugin import chained
 from harness.report import results as results_json
 from tests.helpers_project import SUITES, write_case, write_project
 
@@ -344,3 +346,10 @@ def test_without_the_option_nothing_is_searched(project):
     ))  # fmt: skip
     run(project).assert_outcomes(failed=1)
     assert {r.kind for r in results_json.read(only_run(project)).records} == {"outputs"}
+
+
+def test_a_cause_that_says_the_same_is_told_once() -> None:
+    same, other = RunError("ONNX Runtime: no such index"), RunError("the case died")
+    same.__cause__, other.__cause__ = ValueError("no such index"), ValueError("no memory")
+    assert chained(same) == "RunError: ONNX Runtime: no such index"
+    assert chained(other) == "RunError: the case died\n  because of ValueError: no memory"
