@@ -222,6 +222,17 @@ def test_a_full_disk_costs_the_report_and_says_so(project, monkeypatch):
     result.stdout.fnmatch_lines(["net * fp16 *pass*", "the report could not be written: *No space left*"])
 
 
+def test_a_page_whose_package_is_missing_costs_that_page_and_says_so(project, monkeypatch):
+    monkeypatch.delitem(sys.modules, "harness.report.html", raising=False)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    result = run(project)
+    result.assert_outcomes(passed=2)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["net * fp16 *pass*", "the report could not be written: *jinja2*"])
+    (report,) = (project.path / "reports").iterdir()
+    assert (report / "results.json").exists()
+
+
 def test_runs_of_other_tests_write_nothing(project):
     (project.path / "test_other.py").write_text("def test_nothing(): pass\n")
     result = project.runpytest_inprocess("test_other.py")
