@@ -105,4 +105,6 @@ class NoTable:
 
 
 if __name__ == "__main__":
-    sys.exit(pytest.main([__file__, "-q", "-p", "no:cacheprovider"], plugins=[NoTable()]))
+    # The harness is imported before pytest can rewrite its plugin's assertions, of which there are none.
+    quiet = ("-W", "ignore::pytest.PytestAssertRewriteWarning", "-p", "no:cacheprovider")
+    sys.exit(pytest.main([__file__, "-q", *quiet], plugins=[NoTable()]))
