@@ -45,7 +45,7 @@ class Parallel:
             return None
         from harness.xdist_groups import EngineScheduling
 
-        return EngineScheduling(config, log, self.group, order(self._run.selection.cases))
+        return EngineScheduling(config, log, self.group, models_of(self._run.selection.cases))
 
     def group(self, nodeid: str) -> str:
         """The case of a test; for others, its file."""
@@ -55,17 +55,13 @@ class Parallel:
         return self._groups[nodeid]
 
 
-def order(cases: Iterable[Case]) -> list[str]:
-    """Case ids as workers should take them: first one precision of every model, largest models first.
+def models_of(cases: Iterable[Case]) -> dict[str, str]:
+    """Models' names by case id, in the order in which workers should take them.
 
-    Precisions of one model wait for each other's reference, and a large one that comes last is waited for.
+    The largest come first: one that comes last is waited for.
     """
-    seen: dict[str, int] = {}
-    ranks: list[tuple[int, int, str]] = []
-    for case in cases:
-        turn = seen[case.spec.name] = seen.get(case.spec.name, -1) + 1
-        ranks.append((turn, -_model_bytes(case), case.id))
-    return [name for _, _, name in sorted(ranks)]
+    found = sorted(cases, key=lambda case: -_model_bytes(case))
+    return {case.id: case.spec.name for case in found}
 
 
 def _model_bytes(case: Case) -> int:

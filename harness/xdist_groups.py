@@ -1,8 +1,14 @@
-"""How pytest-xdist's workers share a run: all tests of one engine go to one worker, which builds it once."""
+"""How pytest-xdist's workers share a run.
+
+All tests of one engine go to one worker, which builds it once.  A worker stays with a model, whose
+normalised graph, data and reference it has in memory, as long as it has engines that are not given out;
+then it takes a model that no worker has, and when there is none, it helps with the one that has most left.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from xdist.scheduler import LoadScopeScheduling
@@ -12,7 +18,7 @@ Group = Callable[[str], str]
 
 
 class EngineScheduling(LoadScopeScheduling):  # type: ignore[misc]
-    """Groups by engine.  `group` gives the group of a test, `order` the groups' names in order of need.
+    """Groups by engine: `group` gives the group of a test, `models` the model of a group, in order of need.
 
     1. A worker gets its next group when one test of its last is left, because a worker begins a test only
        when it knows the next.
@@ -21,10 +27,11 @@ class EngineScheduling(LoadScopeScheduling):  # type: ignore[misc]
 
     collection: list[str] | None
 
-    def __init__(self, config: Any, log: Any, group: Group, order: Iterable[str] = ()) -> None:
+    def __init__(self, config: Any, log: Any, group: Group, models: Mapping[str, str] | None = None) -> None:
         super().__init__(config, log)
-        self._group = group
-        self._rank = {name: rank for rank, name in enumerate(order)}
+        self._group, self._models = group, models or {}
+        self._rank = {name: rank for rank, name in enumerate(self._models)}
+        self._has: dict[WorkerController, str] = {}
 
     def _split_scope(self, nodeid: str) -> str:
         return self._group(nodeid)
@@ -52,6 +59,26 @@ class EngineScheduling(LoadScopeScheduling):  # type: ignore[misc]
         for name in sorted(units, key=lambda one: self._rank.get(one, last)):
             self.workqueue[name] = units[name]
 
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        name = self._next_for(node)
+        self._has[node] = self._model(name)
+        self.workqueue.move_to_end(name, last=False)
+        super()._assign_work_unit(node)
+
+    def _next_for(self, node: WorkerController) -> str:
+        queue: list[str] = list(self.workqueue)
+        left = Counter(map(self._model, queue))
+        wanted = self._has.get(node)
+        if wanted not in left:
+            taken = set(self._has.values())
+            wanted = next((model for model in left if model not in taken), None) or max(
+                left, key=left.__getitem__
+            )
+        return next(name for name in queue if self._model(name) == wanted)
+
+    def _model(self, group: str) -> str:
+        return self._models.get(group, group)
+
     def _reschedule(self, node: WorkerController) -> None:
         if node.shutting_down:
             return
@@ -62,6 +89,7 @@ class EngineScheduling(LoadScopeScheduling):  # type: ignore[misc]
 
     def remove_node(self, node: WorkerController) -> str | None:
         """Take a worker out; the test in which it crashed, if it did.  What it left goes to others."""
+        self._has.pop(node, None)
         units = self.assigned_work[node]
         left: list[tuple[dict[str, bool], str]] = [
             (unit, nodeid) for unit in units.values() for nodeid, done in unit.items() if not done

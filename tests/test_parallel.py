@@ -14,7 +14,7 @@ from harness import gpus, parallel
 from harness.backends import ort_session
 from harness.gpus import Pool, gpu_names, settle, share, uses_gpus
 from harness.options import Options
-from harness.parallel import Parallel, order, worker_count
+from harness.parallel import Parallel, models_of, worker_count
 from harness.precision import Precision
 from harness.report import results as results_json
 from harness.selection import Case
@@ -144,13 +144,13 @@ class Node:
 
 
 def scheduler(
-    counts: dict[str, int], nodes: int, ranked: tuple[str, ...] = ()
+    counts: dict[str, int], nodes: int, models: dict[str, str] | None = None
 ) -> tuple[Any, list[Node], list[str]]:
     """A scheduler that has `counts` tests of each engine, and its workers."""
     tests = [f"t::{name}[{number}]" for number in range(max(counts.values())) for name in counts]
     tests = [one for one in tests if int(one.split("[")[1][:-1]) < counts[one[3]]]
     config: Any = SimpleNamespace(getvalue=lambda _: ["popen"] * nodes)
-    found = EngineScheduling(config, None, lambda nodeid: nodeid[3], ranked)
+    found = EngineScheduling(config, None, lambda nodeid: nodeid[3], models)
     workers = [Node(f"gw{number}") for number in range(nodes)]
     for worker in workers:
         found.add_node(worker)
@@ -192,7 +192,7 @@ def test_no_worker_takes_two_engines_while_another_has_none() -> None:
 
 
 def test_engines_come_in_the_order_of_need() -> None:
-    _, workers, tests = scheduler(dict.fromkeys("ABC", 2), 1, ranked=("C", "A"))
+    _, workers, tests = scheduler(dict.fromkeys("ABC", 2), 1, models={"C": "net", "A": "other"})
     assert [tests[index][3] for index in workers[0].sent] == ["C", "C"]
 
 
@@ -214,15 +214,43 @@ def test_a_crashed_test_is_not_run_again_but_the_rest_of_its_engine_is(done: int
     assert len(again) == 6 - done - 1
 
 
-def test_models_come_in_turn_the_largest_first(tmp_path: Path) -> None:
+def test_a_worker_stays_with_its_model() -> None:
+    models = {"A": "one", "B": "one", "C": "one", "D": "two", "E": "two", "F": "two"}
+    found, workers, tests = scheduler(dict.fromkeys("ABCDEF", 2), 2, models)
+    ran = finish(found, workers, tests)
+    assert [{models[one[3]] for one in tests_} for tests_ in ran.values()] == [{"one"}, {"two"}]
+
+
+def test_a_worker_without_a_model_takes_one_that_nobody_has() -> None:
+    models = {"A": "one", "B": "one", "C": "two", "D": "two", "E": "three", "F": "three"}
+    found, workers, tests = scheduler({"A": 1, "B": 9, "C": 9, "D": 9, "E": 1, "F": 1}, 2, models)
+    ran = finish(found, workers, tests)
+    assert [list(dict.fromkeys(one[3] for one in tests_)) for tests_ in ran.values()] == [
+        ["A", "B", "E", "F"],
+        ["C", "D"],
+    ]
+
+
+def test_a_worker_that_finds_no_free_model_helps_with_the_one_that_has_most_left() -> None:
+    models = {"A": "one", "B": "one", "C": "two", "D": "two", "E": "two", "F": "two"}
+    found, workers, tests = scheduler(dict.fromkeys("ABCDEF", 4), 2, models)
+    ran = finish(found, workers, tests)
+    assert [len(tests_) for tests_ in ran.values()] == [12, 12]
+
+
+def test_the_largest_models_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # a spec without a file looks for its model here
     cases = []
-    for name, size in (("small", 10), ("large", 1000)):
+    for name, size in (("a_small_one", 10), ("large", 1000)):
         (tmp_path / f"{name}.onnx").write_bytes(bytes(size))
-        made = made_spec(name=name, model={"onnx": f"{name}.onnx"}).model_copy(
-            update={"path": tmp_path / "spec.toml"}
-        )
+        made = made_spec(name=name, model={"onnx": f"{name}.onnx"})
         cases += [Case(made, precision) for precision in (Precision.FP32, Precision.FP16)]
-    assert order(cases) == ["large-fp32", "small-fp32", "large-fp16", "small-fp16"]
+    assert list(models_of(cases).items()) == [
+        ("large-fp32", "large"),
+        ("large-fp16", "large"),
+        ("a_small_one-fp32", "a_small_one"),
+        ("a_small_one-fp16", "a_small_one"),
+    ]
 
 
 def test_tests_are_grouped_by_case_others_by_file() -> None:

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,9 @@ def run(gpus: tuple[str, ...], cpus: list[int], chosen: list[str], provider: str
         reports = list(Path(name).glob("reports/*"))
         found = results.read(reports[0]) if reports else None
     unlike = [f"{t.outcome} {t.nodeid}" for t in (found.tests if found else ()) if t.outcome not in GOOD]
+    spent: dict[str, float] = defaultdict(float)
+    for test in found.tests if found else ():
+        spent[test.nodeid.partition("::")[0]] += test.duration_s
     print("\n".join([*unlike, *done.stdout.splitlines()[-1:]]), flush=True)
     if done.returncode:
         print(f"exit code {done.returncode}: {done.stdout[-3000:]}\n{done.stderr[-3000:]}", flush=True)
@@ -107,7 +110,8 @@ def run(gpus: tuple[str, ...], cpus: list[int], chosen: list[str], provider: str
         "seconds": seconds,
         "cases": len(cases),
         "cases_per_s": len(cases) / seconds,
-        "busy": sum(test.duration_s for test in (found.tests if found else ())) / seconds / len(gpus),
+        "busy": sum(spent.values()) / seconds / len(gpus),
+        "test_seconds": {suite: round(duration, 1) for suite, duration in spent.items()},
         "exit": done.returncode,
         "models": sorted({model for model, _ in cases}),
         "not_passed": unlike,
