@@ -340,10 +340,12 @@ def test_slices_take_no_more_memory_than_they_are_given(monkeypatch: pytest.Monk
     deep = ir.serde.deserialize_model(onnx.parser.parse_model(f"{header} {{ {nodes} out = Abs (t40) }}"))
     feeds = {"t0": np.ones(1 << 16, np.float32)}
     offered = {f"t{i + 1}": 4 for i in range(40)}
-    asked = question(deep, feeds, {}, offered=offered, engine=SliceOpener(deep), sliced=True)
+    openers = SliceOpener(deep), SliceOpener(deep)
+    asked = question(deep, feeds, {}, offered=offered, reference=openers[0], engine=openers[1], sliced=True)
     tracemalloc.start()
     found = compare_layers(asked)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert (found.groups, len(found.layers)) == (20, 40)
-    assert peak < 3 << 20, "of 20 MiB"
+    assert sum(opener.room.nbytes for opener in openers) <= 9 / 8 * (1 << 20)
+    assert peak < 2 << 20, "besides the rooms, of 20 MiB in all"

@@ -7,6 +7,7 @@ many a node that fills it.
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,23 +26,30 @@ class Room:
     def __init__(self) -> None:
         self._bytes = np.empty(0, np.uint8)
 
+    @property
+    def nbytes(self) -> int:
+        """How much memory is held."""
+        return self._bytes.nbytes
+
     def arrays(self, infos: Sequence[TensorInfo], shapes: Shapes) -> dict[str, NDArray[Any]]:
         """An array for each of `infos` that has one of `shapes`; those of an earlier call are overwritten."""
         wanted = {info.name: (_dtype(info), shapes[info.name]) for info in infos if info.name in shapes}
         sizes = [math.prod(shape) * dtype.itemsize for dtype, shape in wanted.values()]
         starts = np.cumsum([0, *(-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes)]).tolist()
-        base = self._grown(starts[-1])
+        self._grow(starts[-1])
         return {
-            name: base[start : start + size].view(dtype).reshape(shape)
+            name: self._bytes[start : start + size].view(dtype).reshape(shape)
             for (name, (dtype, shape)), start, size in zip(wanted.items(), starts[:-1], sizes, strict=True)
         }
 
-    def _grown(self, size: int) -> NDArray[np.uint8]:
-        """`size` aligned bytes."""
-        if self._bytes.size < size + _ALIGNMENT:
-            self._bytes = np.empty(0, np.uint8)  # freed first: never both at once
-            self._bytes = np.empty(size + size // 8 + _ALIGNMENT, np.uint8)  # untouched memory costs nothing
-        return self._bytes[-self._bytes.ctypes.data % _ALIGNMENT :]
+    def _grow(self, size: int) -> None:
+        """Hold `size` bytes, and an eighth more, in case the next are a little larger: untouched it is free.
+
+        Of pages of the usual size: NumPy asks for huge ones, which virtual machines are slow to provide.
+        """
+        if self.nbytes < size:
+            self.clear()  # first: never both at once
+            self._bytes = np.frombuffer(mmap.mmap(-1, size + size // 8), np.uint8)
 
     def clear(self) -> None:
         """Give the memory back."""

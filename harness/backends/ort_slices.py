@@ -27,7 +27,7 @@ class SliceOpener:
 
     model: ir.Model
     settings: SessionSettings = field(default_factory=SessionSettings)
-    _room: Room = field(default_factory=Room, init=False, repr=False, compare=False)
+    room: Room = field(default_factory=Room, init=False, repr=False, compare=False)
 
     def __call__(
         self, tensors: Sequence[str], given: Tensors = NOTHING, shapes: Shapes = NOTHING, /
@@ -42,7 +42,7 @@ class SliceOpener:
         part = self.parts.between(given, tensors)
         session = session_of(part.model.SerializeToString(), self.settings, weights=part.values())
         placed = shapes if self.settings.provider == CPU else NOTHING
-        return _PartEngine(session, tensors, self._room, placed)
+        return _PartEngine(session, tensors, self.room, placed)
 
     @cached_property
     def parts(self) -> Parts:
