@@ -112,6 +112,14 @@ class TestPlacedOutputs:
         assert found["half"].tolist() == X.tolist()
         assert capfd.readouterr().err == ""
 
+    def test_no_memory_for_a_room_changes_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(*_: object) -> None:
+            raise OSError("Cannot allocate memory")
+
+        monkeypatch.setattr("harness.backends.ort_room.mmap.mmap", full)
+        with SliceOpener(SPLIT)(["y"], {}, {"y": (2,)}) as engine:
+            assert engine.run({"x": X})["y"].tolist() == [2.0, 4.0]
+
     def test_the_next_run_writes_into_the_same_memory(self) -> None:
         opener, shapes = SliceOpener(SPLIT), {"a": (2,), "b": (2,), "y": (2,)}
         with opener(["a", "b"], {}, shapes) as engine:

@@ -19,6 +19,7 @@ from harness.backends.ort_values import from_ort, to_ort
 from harness.backends.ort_weights import detach
 
 FATAL_ONLY = 4
+_RETRIED: tuple[type[Exception], ...] = (*ORT_ERRORS, OSError)
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class _PartEngine(OrtEngine):
         if self._shapes and self._session is not None:
             try:
                 return self._run_placed(feeds)
-            except ORT_ERRORS:  # A shape is not as foretold, or the feeds are wrong: the plain run tells.
+            except _RETRIED:  # A shape is not as foretold, feeds are wrong, no memory is left.
                 self._room.clear()
         return super().run(feeds, profile)
 
