@@ -28,7 +28,7 @@ from harness.precision import Precision, Tolerance
 from harness.value_range import ValueRange
 
 MEMORY_BYTES = 512 * 2**20
-SLICE_BYTES = 64 * 2**20
+SLICE_BYTES = 128 * 2**20
 """As much memory as a part of a model is given: to open more parts is cheaper than to touch more memory."""
 
 
