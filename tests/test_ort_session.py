@@ -135,6 +135,18 @@ class TestRun:
             np.testing.assert_array_equal(engine.run(FEEDS)["y"], engine.run(FEEDS)["y"])
 
 
+class TestSettings:
+    @pytest.mark.parametrize(
+        ("spin", "key"),
+        [("runs", "session.force_spinning_stop"), ("never", "session.intra_op.allow_spinning")],
+    )
+    def test_threads_wait_as_asked(self, spin: Any, key: str) -> None:
+        value = {"runs": "1", "never": "0"}[spin]
+        assert SessionSettings(spin=spin).options().get_session_config_entry(key) == value
+        with pytest.raises(RuntimeError):
+            SessionSettings().options().get_session_config_entry(key)
+
+
 class TestSelfTest:
     def test_this_runtime_keeps_casts(self) -> None:
         self_test()
