@@ -20,6 +20,7 @@ from harness.engine import BuiltEngine, EngineSource, build
 from harness.inputs import Feeds, calibration_feeds
 from harness.lowering import LoweredModel, Ranges
 from harness.lowering.normalise import normalise
+from harness.lowering.single import to_single
 from harness.native import native_of, weakly_typed
 from harness.options import Options
 from harness.precision import Precision, PrecisionPlan
@@ -27,6 +28,8 @@ from harness.reference import CachedOutputs, Reference, Source
 from harness.spec import ModelSpec
 from harness.spec_check import check_against_model
 from harness.trial import require_survives
+
+FLOAT64 = "computes in float64, which TensorRT lacks: engines compute in FP32, held against float64 outputs"
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,21 @@ class Subject:
         return onnx_file.digest(self.model)
 
     @cached_property
-    def normalised(self) -> ir.Model:
-        """The FP32 model that everything is lowered from, checked against the spec.  Raises UsageError."""
+    def exact(self) -> ir.Model:
+        """The normalised model, float64 where its file is, checked against the spec.  Raises UsageError."""
         model = normalise(self.model)
         check_against_model(self.spec, model, self.model)
         return model
+
+    @cached_property
+    def normalised(self) -> ir.Model:
+        """The FP32 model that everything is lowered from: `exact` but for float64.  Raises UsageError."""
+        return to_single(self.exact)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a user should know of the model, one line each."""
+        return () if self.normalised is self.exact else (FLOAT64,)
 
     @cached_property
     def feeds(self) -> Feeds:
@@ -101,9 +114,7 @@ class Subject:
         """The FP32 outputs that engines are judged by."""
         if "reference" not in self._kept:
             require_survives(self)
-            self._kept["reference"] = Reference(
-                self._outputs("reference", lambda: self.normalised), self.cache
-            )
+            self._kept["reference"] = Reference(self._outputs("reference", lambda: self.exact), self.cache)
         found: Reference = self._kept["reference"]
         return found
 

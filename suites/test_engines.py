@@ -18,7 +18,8 @@ def test_engine(case, subject, ranges, built, backend_info, record, reproduce):
         "ranges": ranges.to_json(),
     }
     verdict, message = ("fail", "; ".join(audit.problems)) if audit.problems else ("pass", "")
-    record(verdict, data=data, message=message, manifest=built.manifest.hash, warnings=ranges.warnings)
+    warnings = (*subject.remarks, *ranges.warnings)
+    record(verdict, data=data, message=message, manifest=built.manifest.hash, warnings=warnings)
     if audit.problems:
         pytest.fail(f"{case.spec.name}[{case.precision}]: {message}\n  reproduce: {reproduce}", pytrace=False)
     assert audit.requested == case.precision
