@@ -12,6 +12,7 @@ from typing import Any
 from platformdirs import user_cache_path
 
 from harness.errors import UsageError
+from harness.paths import nothing_at
 from harness.precision import Precision
 
 CUDA_BINDINGS = ("cuda-python", "pycuda")
@@ -171,8 +172,8 @@ def _baseline(path: str | None, interleave: bool) -> Path | None:
 
 def _existing(option: str, path: str) -> Path:
     found = Path(path).expanduser()
-    if not found.exists():
-        raise UsageError(f"{option} = {path!r}: no such file or folder")
+    if why := nothing_at(found):
+        raise UsageError(f"{option} = {path!r}: {why}")
     return found
 
 

@@ -14,6 +14,7 @@ from harness.draft_inputs import draft_inputs
 from harness.draft_trial import Draft, explore, untried
 from harness.errors import ModelError, RunError
 from harness.isolation import isolated
+from harness.paths import no_file
 from harness.spec import ModelSpec
 from harness.spec_errors import one_line
 from harness.spec_file import parse_spec
@@ -52,8 +53,8 @@ def draft_of(file: Path) -> Draft:
     """What is found out of a model: by reading it here, by running it in a process of its own."""
     from harness import onnx_file
 
-    if not file.is_file():
-        raise ModelError(f"{file}: no such file")
+    if rule := no_file(file):
+        raise ModelError(f"{file}: {rule}")
     inputs = draft_inputs(onnx_file.read(file))
     if not inputs:
         raise ModelError(f"{file}: the model has no inputs to feed")

@@ -46,6 +46,17 @@ def test_an_error_is_one_line(capsys, monkeypatch, error, code):
     assert (got, said.err) == (code, "trt-harness: error: a: b\n")
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["init", "inspect", "doctor", "search-fp32 --precision=fp16", "trtexec", "fetch", "report html"],
+)
+@pytest.mark.parametrize("path", ["absent", "x" * 300], ids=["absent", "endless"])
+def test_a_path_that_leads_nowhere_is_a_mistake(capsys, command, path):
+    code, said = run(capsys, *command.split(), path)
+    assert code == cli.USAGE_ERROR
+    assert len(said.err.splitlines()) == 1
+
+
 def test_an_interruption_has_its_own_exit_code(capsys, monkeypatch):
     def stop(_):
         raise KeyboardInterrupt

@@ -117,6 +117,9 @@ IN_THE_FILE = {
         "at one version",
     ),
     "missing model": ('"model.onnx"', '"absent.onnx"', "model.onnx", "'absent.onnx'", "no such file"),
+    "folder for a model": ('"model.onnx"', '"."', "model.onnx", "'.'", "is a folder, not a file"),
+    "folder for data": ('"data.npz", member', '"..", member', "data.npz", "'..'", "is a folder, not a file"),
+    "endless name": ('"model.onnx"', f'"{"x" * 300}"', "model.onnx", "'xxx", "cannot be read"),
     "missing data": (
         'npz = "data.npz", member = "rows"',
         'npy = "a.npy"',
@@ -211,7 +214,7 @@ def test_missing_specs(tmp_path):
     assert "no such file or folder" in line_of(find_specs, [tmp_path / "absent"])
     assert "holds no spec.toml" in line_of(find_specs, [tmp_path])
     assert "cannot be read" in line_of(read_spec, tmp_path / "absent.toml")
-    assert "cannot be read" in line_of(read_spec, tmp_path)
+    assert "is a folder: name the spec.toml in it" in line_of(read_spec, tmp_path)
 
 
 def test_a_wrong_sha256_of_the_model(tmp_path):

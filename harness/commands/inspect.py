@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import BackendUnavailableError, UsageError
+from harness.paths import nothing_at
 
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "int8+fp16")
 BACKENDS = ("tensorrt", "tensorrt_rtx")
@@ -27,8 +28,8 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print.  Raises UsageError, BackendError."""
-    if not args.what.exists():
-        raise UsageError(f"{args.what}: no such file or folder")
+    if why := nothing_at(args.what):
+        raise UsageError(f"{args.what}: {why}")
     if args.what.suffix == ".toml":
         _spec(args)
     elif args.what.suffix in PLANS:
