@@ -40,7 +40,7 @@ def validated(path):
 IN_THE_FILE = {
     "unknown key": ('name = "example"', 'nmae = "example"', "nmae", "'example'", "did you mean 'name'?"),
     "unknown key in a table": ("labels =", "label =", "task.label", "data.npz", "did you mean 'labels'?"),
-    "wrong type": ('name = "example"', "name = 3", "name", "3", "valid string"),
+    "wrong type": ('name = "example"', "name = 3", "name", "3", "must be text"),
     "missing key": ('name = "example"', "", "name", "(nothing)", "is required"),
     "hostile name": ('name = "example"', 'name = "a\\nb"', "name", r"'a\nb'", "must be letters"),
     "long name": ('name = "example"', f'name = "{"x" * 10_000}"', "name", "'xxx", "100"),
@@ -69,7 +69,7 @@ IN_THE_FILE = {
         "must be one of",
     ),
     "precision twice": ('"fp32", "fp16"', '"fp32", "fp32"', "precisions", "'fp32'", "is there twice"),
-    "unknown dtype": ('"float32"', '"float31"', "inputs.input.dtype", "'float31'", "'float32'"),
+    "unknown dtype": ('"float32"', '"float31"', "inputs.input.dtype", "'float31'", "did you mean 'float32'?"),
     "two kinds of data": ('member = "rows"', 'npy = "x.npy"', "inputs.input.data", "x.npy", "exactly one of"),
     "generator's bounds": (
         '{ npz = "data.npz", member = "rows" }',
