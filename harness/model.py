@@ -20,8 +20,10 @@ from harness.engine import BuiltEngine, EngineSource, build
 from harness.inputs import Feeds, calibration_feeds
 from harness.lowering import LoweredModel, Ranges
 from harness.lowering.normalise import normalise
+from harness.lowering.refusals import tensorrt_refusals
 from harness.lowering.single import to_single
 from harness.native import native_of, weakly_typed
+from harness.onnx_graph import all_nodes
 from harness.options import Options
 from harness.precision import Precision, PrecisionPlan
 from harness.reference import CachedOutputs, Reference, Source
@@ -30,6 +32,8 @@ from harness.spec_check import check_against_model
 from harness.trial import require_survives
 
 FLOAT64 = "computes in float64, which TensorRT lacks: engines compute in FP32, held against float64 outputs"
+REFUSALS = 3
+"""How many of TensorRT's refusals are told."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,17 @@ class Subject:
     @property
     def remarks(self) -> tuple[str, ...]:
         """What a user should know of the model, one line each."""
-        return () if self.normalised is self.exact else (FLOAT64,)
+        wide = () if self.normalised is self.exact else (FLOAT64,)
+        return (*wide, *self._refused())
+
+    def _refused(self) -> Iterator[str]:
+        """What TensorRT would refuse, for a backend that does not."""
+        if self.backend.name != "onnxruntime":
+            return
+        domains = {node.domain for node in all_nodes(self.normalised.graph)}
+        plugins = frozenset(domains if self.spec.build.plugins else ())
+        for line in tensorrt_refusals(self.normalised, plugins)[:REFUSALS]:
+            yield f"TensorRT would refuse the model: {line}"
 
     @cached_property
     def feeds(self) -> Feeds:

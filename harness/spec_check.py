@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
+
+import onnx_ir as ir
 
 from harness.errors import ModelError, SpecError, shorten
 from harness.precision import matches
-from harness.spec import DType, ModelSpec, ShapeRange
+from harness.spec import DType, ModelSpec, OutputSpec, ShapeRange
 from harness.spec_errors import dotted
 
-if TYPE_CHECKING:
-    import onnx_ir as ir
+_NO_NUMBERS = frozenset({ir.DataType.STRING, ir.DataType.COMPLEX64, ir.DataType.COMPLEX128})
 
 
 def check_against_model(spec: ModelSpec, model: ir.Model, original: ir.Model | None = None) -> None:
@@ -30,6 +31,8 @@ def check_against_model(spec: ModelSpec, model: ir.Model, original: ir.Model | N
         _check_shapes(spec, name, value)
     outputs = [str(value.name) for value in model.graph.outputs]
     _check_names(spec, "outputs", spec.outputs, outputs)
+    for value in model.graph.outputs:
+        _check_compared(spec, value)
     if spec.task and spec.task.output is not None:
         _check_known(spec, "task.output", spec.task.output, outputs, "output")
     _check_patterns(spec, model, original)
@@ -56,6 +59,20 @@ def dtype_name(value: ir.Value) -> str:
             f"tensor {value.name!r} has element type {value.dtype}: only numbers and bools are taken"
         )
     return name
+
+
+def incomparable(value: ir.Value) -> str | None:
+    """What an output holds that cannot be compared with a reference; None for numbers and bools."""
+    if value.type is None or (isinstance(value.type, ir.TensorType) and value.type.dtype not in _NO_NUMBERS):
+        return None
+    return str(value.type)
+
+
+def _check_compared(spec: ModelSpec, value: ir.Value) -> None:
+    own = spec.outputs.get(str(value.name), OutputSpec()).compare
+    if own != "ignore" and (what := incomparable(value)):
+        rule = f"the output is {what}, which cannot be compared: must be ignore"
+        raise _error(spec, dotted(("outputs", str(value.name), "compare")), own, rule)
 
 
 def _check_names(spec: ModelSpec, key: str, named: Iterable[str], known: Iterable[str]) -> None:
