@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -240,6 +240,13 @@ class Watch:
         self.run.finish_report(int(session.exitstatus), complete)
         if self.run.trouble and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_unconfigure(self) -> None:
+        """A run that ended before its first test leaves no folder, not even with JUnit's file of no tests."""
+        if not self.collector.begun:
+            with suppress(OSError):
+                (self.collector.folder / "junit.xml").unlink(missing_ok=True)
+                self.collector.folder.rmdir()
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The table of verdicts, stale expected failures, and where the pages are."""

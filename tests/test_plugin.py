@@ -146,6 +146,7 @@ def test_a_mistake_is_one_line_and_exit_code_4(project, name):
     assert errors[0].startswith("ERROR: ")
     assert words in errors[0]
     assert "Traceback" not in result.stdout.str()
+    assert not list(project.path.glob("reports/*"))
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", None])
