@@ -35,6 +35,7 @@ OTHER_FORMATS = {
     ".pth": _TORCH,
     ".plan": _PLAN,
     ".engine": _PLAN,
+    ".toml": "a spec, where an ONNX model is wanted: name it as one, as with --trt-spec",
 }
 """What users hand over for ONNX, by suffix, and the way out."""
 

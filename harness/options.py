@@ -16,6 +16,7 @@ from harness.paths import nothing_at
 from harness.precision import Precision
 
 CUDA_BINDINGS = ("cuda-python", "pycuda")
+CUDA_PROVIDER = "CUDAExecutionProvider"
 BACKENDS = ("auto", "onnxruntime", "tensorrt", "tensorrt_rtx")
 DEFAULT_LAYER_MEMORY = "512MiB"
 _UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -108,7 +109,7 @@ class Options:
         """Options from argparse's values by `Flag.dest`.  Raises UsageError, one line."""
         given = {flag.dest: values.get(flag.dest, flag.settings["default"]) for flag in FLAGS}
         default = cls()
-        return cls(
+        found = cls(
             specs=tuple(_existing("--trt-spec", path) for path in given["trt_spec"]),
             onnx=tuple(_existing("--trt-onnx", path) for path in given["trt_onnx"]),
             models=tuple(given["trt_model"]),
@@ -126,6 +127,8 @@ class Options:
             interleave=given["trt_interleave"],
             search_fp32=given["trt_search_fp32"],
         )
+        _check_pairs(found)
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """The options as JSON-ready data."""
@@ -162,6 +165,15 @@ def parse_bytes(option: str, text: str) -> int:
     if not found:
         raise UsageError(f"{option} = {text!r}: must be bytes > 0, or a number with KiB, MiB or GiB")
     return int(found[1]) * _UNITS[found[2]]
+
+
+def _check_pairs(found: Options) -> None:
+    """Raise UsageError for options that exclude each other."""
+    if found.provider is not None and found.backend not in ("auto", "onnxruntime"):
+        rule = f"goes with the backend onnxruntime, not {found.backend}"
+        raise UsageError(f"--trt-provider = {found.provider!r}: {rule}")
+    if found.cuda_graph and found.provider != CUDA_PROVIDER:
+        raise UsageError(f"--trt-cuda-graph: needs --trt-provider {CUDA_PROVIDER}")
 
 
 def _baseline(path: str | None, interleave: bool) -> Path | None:

@@ -120,6 +120,8 @@ def _read_text(file: Path) -> str:
     try:
         with file.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
+        if file.suffix == ".onnx":
+            raise SpecError(file, "", None, "is a model, not a spec, which `trt-harness init` writes for it")
         if len(raw) > MAX_BYTES:
             raise SpecError(file, "", None, f"larger than {MAX_BYTES} bytes, so no spec")
         return raw.decode("utf-8")

@@ -214,6 +214,9 @@ def test_missing_specs(tmp_path):
     assert "no such file or folder" in line_of(find_specs, [tmp_path / "absent"])
     assert "holds no spec.toml" in line_of(find_specs, [tmp_path])
     assert "cannot be read" in line_of(read_spec, tmp_path / "absent.toml")
+    write_example(tmp_path)
+    assert "is a model, not a spec" in line_of(read_spec, tmp_path / "model.onnx")
+    assert "a spec, where an ONNX model is wanted" in line_of(onnx_file.read, tmp_path / "spec.toml")
     assert "is a folder: name the spec.toml in it" in line_of(read_spec, tmp_path)
 
 
