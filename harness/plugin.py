@@ -86,6 +86,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if run.concerned:
         with _usage():
             _ = run.selection, run.xfails, run.baseline
+            _ = [points(case.spec) for case in run.selection.cases]
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

@@ -86,7 +86,7 @@ def _checked(function: Callable[..., Any], context: str) -> Callable[..., Any]:
             return function(*args)
         except UsageError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise DataError(f"{context}: raised {type(error).__name__}: {one_line(error)}") from error
 
     call.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]

@@ -127,6 +127,11 @@ BROKEN = {
         ("[task]", "[precision.fp16]\nfp32_nodes=['nothing*']\n[task]"),
         "nothing*",
     ),
+    "a batch size that fits nowhere": (
+        [],
+        ("[task]", "[benchmark]\nbatch_sizes=[64]\n[task]"),
+        "benchmark.batch_sizes = [64]",
+    ),
     "another sha256": ([], ("[task]", f"[model]\nsha256='{'0' * 64}'\n[task]"), "sha256"),
 }
 

@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
 from harness import assets, onnx_file
 from harness.errors import UsageError
@@ -14,7 +15,7 @@ from harness.lowering.normalise import normalise
 from harness.precision import Precision
 from harness.spec_check import check_against_model
 from harness.spec_file import find_specs, parse_spec, read_spec
-from tests.helpers_models import SPEC, linear_model, write_example
+from tests.helpers_models import SPEC, linear_model, one_graph, write_example
 
 SHAPES = "{ min = [1, 4], opt = [2, 4], max = [8, 4] }"
 
@@ -93,6 +94,13 @@ IN_THE_FILE = {
         "must be <= the limit",
     ),
     "infinite tolerance": ("[task]", "tolerance.limit = inf\n[task]", "tolerance.limit", "inf", "finite"),
+    "generator's fractions": (
+        '{ npz = "data.npz", member = "rows" }',
+        '{ generator = "integers", low = 0.2, high = 0.8 }',
+        "inputs.input.data",
+        "0.2",
+        "low and high of `integers` must be whole numbers",
+    ),
     "batch axis": ('"float32"', '"float32"\nbatch_axis = 2', "inputs.input.batch_axis", "2", "must be < 2"),
     "loader": (
         'npz = "data.npz", member = "rows"',
@@ -157,6 +165,11 @@ AGAINST_THE_MODEL = {
         "did you mean 'Relu'?",
     ),
     "output": (SPEC + '[outputs.outputs]\ncompare = "ignore"\n', "outputs.outputs", "did you mean 'output'?"),
+    "nothing compared": (
+        SPEC + '[outputs.output]\ncompare = "ignore"\n',
+        "outputs = ['output']",
+        "all are ignored",
+    ),
     "task's output": (SPEC + 'output = "logits"\n', "task.output = 'logits'", "it has 'output'"),
     "npz member": (SPEC.replace('"rows"', '"row"'), "inputs.input.data.npz = 'data.npz'", "no member 'row'"),
     "data dtype": (
@@ -181,6 +194,30 @@ def test_what_does_not_fit_the_model_or_its_data(tmp_path, case):
     line = line_of(validated, path)
     for part in (str(path), key, rule):
         assert part in line
+
+
+def test_axes_of_one_name_have_one_size(tmp_path):
+    nodes = [helper.make_node("Add", ["a", "b"], ["y"], "add")]
+    inputs = [(name, onnx.TensorProto.FLOAT, ["n", "m"]) for name in "ab"]
+    onnx.save(one_graph(nodes, inputs, [("y", ["n", "m"])]), tmp_path / "model.onnx")
+    tables = "".join(f'inputs.{n} = {{ dtype = "float32", data.generator = "normal" }}\n' for n in "ab")
+    text = 'name = "sum"\nmodel.onnx = "model.onnx"\n' + tables + "[[profiles]]\n"
+    path = tmp_path / "spec.toml"
+    path.write_text(text + "shapes.a = [2, 3]\nshapes.b = [2, 1]\n")
+    line = line_of(lambda: check_against_model(read_spec(path), onnx_file.read(tmp_path / "model.onnx")))
+    assert (
+        "profiles[0].shapes.b.min[1] = 1: the model calls this axis 'm', as it does that of 'a'.min[1] = 3"
+        in line
+    )
+    path.write_text(text + "shapes.a = [2, 3]\nshapes.b = [2, 3]\n")
+    check_against_model(read_spec(path), onnx_file.read(tmp_path / "model.onnx"))
+
+
+def test_a_loader_that_leaves_is_a_mistake(tmp_path):
+    (tmp_path / "data.py").write_text("import sys\ndef load(): sys.exit(3)")
+    text = SPEC.replace('npz = "data.npz", member = "rows"', 'loader = "data.py:load"')
+    spec = read_spec(write_example(tmp_path, text))
+    assert "raised SystemExit: 3" in line_of(Feeds(spec).feed, {"input": (1, 4)})
 
 
 def test_the_example_itself_is_right(tmp_path):
