@@ -12,10 +12,8 @@ FOLDER, by default a temporary one, holds the generated models.
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.command import folder
+from benchmarks.memory import peak_bytes
 from benchmarks.models import IMAGE, MODELS, TOKENS
 
 SAMPLES, FEW = 32, 8
@@ -146,7 +146,7 @@ _before = 0
 def measured() -> Times:
     """The clock and the CPUs' time now; memory is counted from here."""
     global _before  # noqa: PLW0603
-    _before = peak()
+    _before = peak_bytes()
     return time.perf_counter(), time.process_time()
 
 
@@ -155,16 +155,10 @@ def elapsed(start: Times) -> Times:
     return time.perf_counter() - start[0], time.process_time() - start[1]
 
 
-def peak() -> int:
-    """Largest resident size so far; bytes."""
-    scale = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
-
-
 def child(name: str, source: str, who: str, samples: str) -> None:
     """Run one kind and print its figures as JSON."""
     clock, cpu = RUNS[who](source, Samples(feeds_of(name), int(samples)))
-    print("\n" + json.dumps({"s": clock, "cpu_s": cpu, "bytes": peak() - _before}))
+    print("\n" + json.dumps({"s": clock, "cpu_s": cpu, "bytes": peak_bytes() - _before}))
 
 
 def run(name: str, source: Path, who: str, samples: int = SAMPLES) -> dict[str, float]:
@@ -218,9 +212,6 @@ def main(folder: Path) -> int:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
         child(*sys.argv[2:])
-    elif sys.argv[1:]:
-        Path(sys.argv[1]).mkdir(parents=True, exist_ok=True)
-        sys.exit(main(Path(sys.argv[1])))
     else:
-        with tempfile.TemporaryDirectory() as temporary:
-            sys.exit(main(Path(temporary)))
+        with folder(__file__, __doc__) as models:
+            sys.exit(main(models))

@@ -9,7 +9,6 @@ An engine is measured beside itself, round by round in turn, and again as long a
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from benchmarks.command import arguments, count
 from harness.backends.ort_session import OrtEngine, SessionSettings
 from harness.measure import Sampling, interleave, measure
 from harness.regression import ATTEMPTS, NOISY
@@ -57,7 +57,7 @@ def slowed(call: Callable[[Any], Any], typical_s: float, share: float) -> Callab
     return slow
 
 
-def main(pairs: int = 50) -> None:
+def main(pairs: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "chain.onnx"
         write_model(path)
@@ -88,4 +88,6 @@ def alarm(call: Callable[[Any], Any], other: Callable[[Any], Any], feeds: list[A
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    text = "how often each is measured (default: 50)"
+    pairs = {"type": count, "nargs": "?", "default": 50, "metavar": "PAIRS", "help": text}
+    main(arguments(__file__, __doc__, pairs=pairs).pairs)

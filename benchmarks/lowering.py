@@ -10,14 +10,14 @@ of the model.  FOLDER, by default a temporary one, holds the generated models.
 from __future__ import annotations
 
 import json
-import resource
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.command import folder
+from benchmarks.memory import peak_bytes
 from benchmarks.models import MODELS
 
 ROUNDS = 3
@@ -56,19 +56,13 @@ def _ready() -> None:
     global _baseline  # noqa: PLW0603
     from harness.lowering import half, int8, normalise  # noqa: F401
 
-    _baseline = _peak()
-
-
-def _peak() -> int:
-    """Largest resident size so far; bytes."""
-    scale = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+    _baseline = peak_bytes()
 
 
 def child(who: str, source: str, target: str) -> None:
     """Run one of the two and print its figures as JSON."""
     seconds = {"ours": ours, "theirs": theirs}[who](source, target)
-    print(json.dumps({"s": seconds, "bytes": _peak() - _baseline}))
+    print(json.dumps({"s": seconds, "bytes": peak_bytes() - _baseline}))
 
 
 def run(who: str, source: Path, target: Path) -> dict[str, float]:
@@ -109,9 +103,6 @@ def main(folder: Path) -> int:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
         child(*sys.argv[2:])
-    elif sys.argv[1:]:
-        Path(sys.argv[1]).mkdir(parents=True, exist_ok=True)
-        sys.exit(main(Path(sys.argv[1])))
     else:
-        with tempfile.TemporaryDirectory() as temporary:
-            sys.exit(main(Path(temporary)))
+        with folder(__file__, __doc__) as models:
+            sys.exit(main(models))

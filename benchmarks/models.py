@@ -5,13 +5,14 @@ python -m benchmarks.models FOLDER      writes resnet50.onnx (102 MB) and bert_b
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+
+from benchmarks.command import arguments, made
 
 OPSET = 17
 IMAGE = 224
@@ -151,14 +152,14 @@ def _layer_norm(b: Builder, x: str, width: int) -> str:
 MODELS = {"resnet50": resnet50, "bert_base": bert_base}
 
 
-def main(folder: str) -> None:
+def main(folder: Path) -> None:
     """Write all models into `folder`."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
     for name, make in MODELS.items():
-        path = Path(folder) / f"{name}.onnx"
+        path = folder / f"{name}.onnx"
         path.write_bytes(make().SerializeToString())
         print(path, path.stat().st_size)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    folder = {"metavar": "FOLDER", "help": "made if it is not there"}
+    main(made(arguments(__file__, __doc__, folder=folder).folder))

@@ -1,6 +1,6 @@
 """Scale: 1,000 specs collected, 10,000 records written and read, a model of 2.4 GB lowered and compared.
 
-    python -m benchmarks.scale [collect] [report] [model]
+    python -m benchmarks.scale [PART...]
 
 Each figure is taken in a process of its own and printed beside its bound; exit status 1 where one misses.
 Memory is the peak of the process (resident, mapped files included) unless said otherwise.
@@ -18,6 +18,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from benchmarks.command import arguments, one_of
+from benchmarks.memory import peak_bytes
 
 MB = 1e6
 SPECS, RECORDS = 1000, 10_000
@@ -152,7 +155,7 @@ def model(folder: Path) -> list[Figure]:
     from harness.precision import TOLERANCES, Precision, PrecisionPlan
 
     path, size = _large_model(folder), LAYERS * WIDTH * WIDTH * 4
-    before, started = _peak(), time.perf_counter()
+    before, started = peak_bytes(), time.perf_counter()
     normalised = normalise(onnx_file.read(path))
     emulated = lowering.emulate(lowering.lower(normalised, PrecisionPlan(Precision.FP16)))
     lowered = time.perf_counter()
@@ -165,7 +168,7 @@ def model(folder: Path) -> list[Figure]:
     ended = time.perf_counter()
     if not found.quality:
         raise SystemExit(found.explain())
-    share = (_peak() - before) / size
+    share = (peak_bytes() - before) / size
     return [
         Figure(f"read, normalise, lower, emulate {size / 1e9:.1f} GB", lowered - started, 60, "s"),
         Figure("run FP32 and emulation, compare", ended - lowered, 300, "s"),
@@ -201,10 +204,6 @@ def _large_model(folder: Path) -> Path:
     return folder / "model.onnx"
 
 
-def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 PARTS: Mapping[str, Callable[[Path], list[Figure]]] = {"collect": collect, "report": report, "model": model}
 
 
@@ -229,4 +228,6 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
         _child(sys.argv[2])
     else:
-        sys.exit(main(sys.argv[1:]))
+        text = f"one of {', '.join(PARTS)} (default: all)"
+        parts = {"nargs": "*", "type": one_of(PARTS), "metavar": "PART", "help": text}
+        sys.exit(main(arguments(__file__, __doc__, parts=parts).parts))

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.command import arguments, one_of
 from harness.backends import create
 from harness.cache import Cache
 from harness.emulated_error import Compared
@@ -167,4 +168,7 @@ def main(names: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    names = [target.model for target in TARGETS]
+    text = f"one of {', '.join(names)} (default: all)"
+    models = {"nargs": "*", "type": one_of(names), "metavar": "MODEL", "help": text}
+    sys.exit(main(arguments(__file__, __doc__, models=models).models))

@@ -1,6 +1,6 @@
 """What our timing loop costs for a call of about 20 microseconds, beside plain pytest-benchmark.
 
-    python benchmarks/timing_overhead.py
+    python -m benchmarks.timing_overhead
 
 The four loops run in turn in short blocks, in another order each time, so that a busy machine touches all
 alike.  Printed are the median over blocks of the wall time relative to the bare loop of the same block
@@ -105,6 +105,9 @@ class NoTable:
 
 
 if __name__ == "__main__":
+    from benchmarks.command import arguments
+
+    arguments(__file__, __doc__)
     # The harness is imported before pytest can rewrite its plugin's assertions, of which there are none.
     quiet = ("-W", "ignore::pytest.PytestAssertRewriteWarning", "-p", "no:cacheprovider")
     sys.exit(pytest.main([__file__, "-q", *quiet], plugins=[NoTable()]))

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from platformdirs import user_cache_path
 
 from harness.errors import SpecError, UsageError
+from harness.paths import no_file
 from harness.spec import ModelSpec, PackageMember
 
 CACHE_VARIABLE = "TRT_HARNESS_CACHE"
@@ -31,8 +32,8 @@ def model_path(spec: ModelSpec, fetch: bool = False, *, folder: Path | None = No
     if member is not None:
         return _member_path(spec, "model", member, fetch, folder)
     file = spec.folder / str(spec.model.onnx)
-    if not file.is_file():
-        raise SpecError(spec.path or spec.name, "model.onnx", spec.model.onnx, "no such file")
+    if rule := no_file(file):
+        raise SpecError(spec.path or spec.name, "model.onnx", spec.model.onnx, rule)
     if spec.model.sha256 is not None and (found := sha256_of(file)) != spec.model.sha256:
         rule = f"the file {spec.model.onnx} has sha256 {found}"
         raise SpecError(spec.path or spec.name, "model.sha256", spec.model.sha256, rule)

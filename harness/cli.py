@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -12,11 +13,20 @@ from typing import NoReturn, TextIO
 
 from harness import __version__
 from harness.commands import COMMANDS
-from harness.errors import BackendError, CacheError, HarnessError, UsageError, printable
+from harness.errors import (
+    BackendError,
+    BackendUnavailableError,
+    CacheError,
+    HarnessError,
+    UsageError,
+    printable,
+)
 
 USAGE_ERROR = 4
 FAILURE = 1
 INTERRUPTED = 130
+CLOSED = 141
+"""Nobody reads the output any more, as shells count it: 128 and the number of SIGPIPE."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -38,16 +48,29 @@ def parser() -> Parser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand; returns the exit code: 0 good, 1 failed, 4 a user's mistake."""
+    """Run one subcommand; returns the exit code.
+
+    0: good; 1: failed; 4: a user's mistake, a file that cannot be used, a runtime that is not there.
+    """
     args = parser().parse_args(arguments)
     module = import_module(f"harness.commands.{args.command.replace('-', '_')}")
     try:
         with contextlib.redirect_stdout(_Printable(sys.stdout)):
-            return int(module.run(args))
-    except UsageError as error:
+            code = int(module.run(args))
+            sys.stdout.flush()
+            return code
+    except (UsageError, BackendUnavailableError) as error:
         return _say(error, USAGE_ERROR)
     except (BackendError, CacheError) as error:
         return _say(error, FAILURE)
+    except BrokenPipeError:
+        # What reads the output, `head` for one, has enough; nothing more may be written at the end either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _say(UsageError(f"{error.filename}: {error.strerror}"), USAGE_ERROR)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED

@@ -153,8 +153,11 @@ class OutputsComparison:
 
     @property
     def mre(self) -> float:
-        """The largest `mre` of the outputs compared by value; NaN if one is NaN, 0 if there are none."""
-        found = [c.mre for c in self.comparisons if c.metrics is not None or c.faults]
+        """The largest `mre` of the outputs compared by value; NaN if one is NaN, 0 if there are none.
+
+        Exact comparisons have none: they are passed over, equal or not.
+        """
+        found = [c.mre for c in self.comparisons if c.metrics or (c.faults and c.equality is None)]
         return math.nan if any(math.isnan(m) for m in found) else max(found, default=0.0)
 
     @property

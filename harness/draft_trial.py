@@ -34,12 +34,16 @@ class Ranges:
 
 @dataclass(frozen=True)
 class Draft:
-    """What a spec is written from: ranges of the symbols, values of the inputs, remarks for the user."""
+    """What a spec is written from: ranges of the symbols, values of the inputs, remarks for the user.
+
+    `ignored` outputs are those that cannot be compared.
+    """
 
     inputs: tuple[DraftInput, ...]
     ranges: Ranges
     values: Mapping[str, Values]
     remarks: tuple[str, ...] = field(default=())
+    ignored: tuple[str, ...] = ()
 
     def shapes(self, bound: str) -> dict[str, list[int]]:
         """The shape of every input at `min`, `opt` or `max`, or its `multiple`s."""
@@ -48,7 +52,7 @@ class Draft:
         return {i.name: [_size(axis, sizes, static) for axis in i.axes] for i in self.inputs}
 
     def tables(self) -> dict[str, Any]:
-        """`inputs` and `profiles` of the spec."""
+        """`inputs`, `profiles` and `outputs` of the spec."""
         found = {bound: self.shapes(bound) for bound in ("min", "opt", "max", "multiple")}
         shapes = {
             i.name: {
@@ -63,7 +67,8 @@ class Draft:
             i.name: {"dtype": i.dtype, "batch_axis": batch_axis(i), "data": dict(self.values[i.name])}
             for i in self.inputs
         }
-        return {"inputs": inputs, "profiles": [{"shapes": shapes}]}
+        outputs = {name: {"compare": "ignore"} for name in self.ignored}
+        return {"inputs": inputs, "profiles": [{"shapes": shapes}], "outputs": outputs}
 
 
 def batch_axis(drafted: DraftInput) -> int:

@@ -17,7 +17,15 @@ from harness.precision import Precision
 from harness.spec import DataSource, InputSpec, ModelSpec, Shape
 from harness.spec_errors import dotted
 
-__all__ = ["GENERATED_SAMPLES", "Case", "Feeds", "calibration_feeds", "cases_of", "labels"]
+__all__ = [
+    "GENERATED_SAMPLES",
+    "Case",
+    "Feeds",
+    "calibration_data",
+    "calibration_feeds",
+    "cases_of",
+    "labels",
+]
 
 GENERATED_SAMPLES = 256
 """How many samples a model has whose inputs are all generated."""
@@ -70,6 +78,26 @@ class Feeds:
         the same values whatever the batch size.  Raises DataError.
         """
         return {name: self._one(name, tuple(shapes[name]), start) for name in self._spec.inputs}
+
+    def extent(self, name: str) -> tuple[str, object, int, int]:
+        """Key and value of the data of the integer input `name`, the smallest and largest number it feeds."""
+        key, source = self._sources[name]
+        if name not in self._arrays:
+            low, high = (int(bound) for bound in source.bounds)
+            return key, {"low": low, "high": high}, low, high - 1
+        array, largest = self._arrays[name], self._largest(name)
+        for axis, size in enumerate(largest):
+            array = array[(slice(None),) * axis + (slice(size),)]
+        return key, _file_of(source), int(array.min()), int(array.max())
+
+    def _largest(self, name: str) -> tuple[int | None, ...]:
+        """How much of each axis of the array of `name` is ever fed; None: all of it."""
+        shapes = (profile.shapes[name].max for profile in self._spec.profiles)
+        sizes: tuple[int | None, ...] = tuple(map(max, zip(*shapes, strict=True)))
+        if self._alone(name, self._arrays[name]):
+            return (None, *sizes)
+        batch = self._spec.inputs[name].batch_axis
+        return tuple(None if axis == batch else size for axis, size in enumerate(sizes))
 
     def _one(self, name: str, shape: Shape, start: int) -> NDArray[Any]:
         part = self._spec.inputs[name]
@@ -133,6 +161,12 @@ class Feeds:
         return array.shape[axis] if axis is not None and axis < array.ndim else None
 
 
+def calibration_data(spec: ModelSpec, precision: Precision, *, allow_code: bool = True) -> Feeds:
+    """The spec's data, with what the calibration of `precision` has instead."""
+    own, prefix = spec.of(precision).calibration.data, ("precision", str(precision), "calibration", "data")
+    return Feeds(spec, allow_code, {name: (dotted((*prefix, name)), one) for name, one in own.items()})
+
+
 def calibration_feeds(
     spec: ModelSpec, precision: Precision, count: int | None = None, *, allow_code: bool = True
 ) -> Iterator[dict[str, NDArray[Any]]]:
@@ -141,9 +175,7 @@ def calibration_feeds(
     They come from the end of the data, so that tests, which start at its beginning, see other samples
     wherever there are enough.
     """
-    own = spec.of(precision).calibration
-    prefix = ("precision", str(precision), "calibration", "data")
-    feeds = Feeds(spec, allow_code, {n: (dotted((*prefix, n)), s) for n, s in own.data.items()})
+    own, feeds = spec.of(precision).calibration, calibration_data(spec, precision, allow_code=allow_code)
     shapes = {name: shape.opt for name, shape in spec.profiles[0].shapes.items()}
     wanted = min(count or own.samples, feeds.samples)
     first = feeds.samples - wanted

@@ -145,8 +145,9 @@ def _question(
     from harness.backends.ort_slices import SliceOpener
 
     plan: PrecisionPlan = subject.plan(question.precision)
-    values = values_of(subject.lowered(plan).model.graph)
-    offered = {v.name: 4 if v.dtype is None else math.ceil(v.dtype.bitwidth / 8) for v in values if v.name}
+    values = (v for v in values_of(subject.lowered(plan).model.graph) if v.name)
+    typed = [(v.name or "", v.dtype) for v in values if v.dtype is None or not v.dtype.is_string()]
+    offered = {name: 4 if dtype is None else math.ceil(dtype.bitwidth / 8) for name, dtype in typed}
     backend = subject.backend
     if isinstance(backend, Chooser):
         shown = backend.showable(built.folder)

@@ -20,13 +20,20 @@ from harness.engine import BuiltEngine, EngineSource, build
 from harness.inputs import Feeds, calibration_feeds
 from harness.lowering import LoweredModel, Ranges
 from harness.lowering.normalise import normalise
+from harness.lowering.refusals import tensorrt_refusals
+from harness.lowering.single import to_single
 from harness.native import native_of, weakly_typed
+from harness.onnx_graph import all_nodes
 from harness.options import Options
 from harness.precision import Precision, PrecisionPlan
 from harness.reference import CachedOutputs, Reference, Source
 from harness.spec import ModelSpec
 from harness.spec_check import check_against_model
 from harness.trial import require_survives
+
+FLOAT64 = "computes in float64, which TensorRT lacks: engines compute in FP32, held against float64 outputs"
+REFUSALS = 3
+"""How many of TensorRT's refusals are told."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +56,31 @@ class Subject:
         return onnx_file.digest(self.model)
 
     @cached_property
-    def normalised(self) -> ir.Model:
-        """The FP32 model that everything is lowered from, checked against the spec.  Raises UsageError."""
+    def exact(self) -> ir.Model:
+        """The normalised model, float64 where its file is, checked against the spec.  Raises UsageError."""
         model = normalise(self.model)
         check_against_model(self.spec, model, self.model)
         return model
+
+    @cached_property
+    def normalised(self) -> ir.Model:
+        """The FP32 model that everything is lowered from: `exact` but for float64.  Raises UsageError."""
+        return to_single(self.exact)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a user should know of the model, one line each."""
+        wide = () if self.normalised is self.exact else (FLOAT64,)
+        return (*wide, *self._refused())
+
+    def _refused(self) -> Iterator[str]:
+        """What TensorRT would refuse, for a backend that does not."""
+        if self.backend.name != "onnxruntime":
+            return
+        domains = {node.domain for node in all_nodes(self.normalised.graph)}
+        plugins = frozenset(domains if self.spec.build.plugins else ())
+        for line in tensorrt_refusals(self.normalised, plugins)[:REFUSALS]:
+            yield f"TensorRT would refuse the model: {line}"
 
     @cached_property
     def feeds(self) -> Feeds:
@@ -101,9 +128,7 @@ class Subject:
         """The FP32 outputs that engines are judged by."""
         if "reference" not in self._kept:
             require_survives(self)
-            self._kept["reference"] = Reference(
-                self._outputs("reference", lambda: self.normalised), self.cache
-            )
+            self._kept["reference"] = Reference(self._outputs("reference", lambda: self.exact), self.cache)
         found: Reference = self._kept["reference"]
         return found
 

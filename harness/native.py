@@ -17,6 +17,7 @@ from harness.errors import NotHonouredError, SpecError
 from harness.inputs import calibration_feeds
 from harness.lowering.model import LoweredModel, LoweringSummary
 from harness.onnx_graph import all_nodes
+from harness.paths import no_file
 from harness.precision import PrecisionPlan
 from harness.spec import ModelSpec
 from harness.user_code import load_function, refuse_code
@@ -79,8 +80,8 @@ def _digests(spec: ModelSpec) -> Iterator[tuple[str, str]]:
 
 def _digest(spec: ModelSpec, key: str, name: str) -> str:
     path = spec.folder / name
-    if not path.is_file():
-        raise SpecError(spec.path or spec.name, key, name, "no such file in the spec's folder")
+    if rule := no_file(path):
+        raise SpecError(spec.path or spec.name, key, name, f"{rule} (paths start from the spec's folder)")
     return sha256_of(path)
 
 

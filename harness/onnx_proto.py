@@ -35,6 +35,7 @@ OTHER_FORMATS = {
     ".pth": _TORCH,
     ".plan": _PLAN,
     ".engine": _PLAN,
+    ".toml": "a spec, where an ONNX model is wanted: name it as one, as with --trt-spec",
 }
 """What users hand over for ONNX, by suffix, and the way out."""
 
@@ -64,10 +65,20 @@ def check(proto: onnx.ModelProto, path: Path) -> None:
         if graph.sparse_initializer:
             name = graph.sparse_initializer[0].values.name
             raise ModelError(f"{path}: sparse initializer {shorten(name)}: not supported, store it dense")
+    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
+        if _holds_maps(value.type):
+            rule = f"{shorten(value.name)} holds maps, which no engine has: export without ZipMap"
+            raise ModelError(f"{path}: {rule} (skl2onnx: options={{'zipmap': False}})")
     for tensor in tensors(proto):
         _check_tensor(tensor, path)
     for misuse in onnx_schema.misuses(nodes(proto), _opset(proto)):
         raise ModelError(f"{path}: {misuse}")
+
+
+def _holds_maps(kind: onnx.TypeProto) -> bool:
+    while kind.HasField("sequence_type"):
+        kind = kind.sequence_type.elem_type
+    return kind.HasField("map_type")
 
 
 def _opset(proto: onnx.ModelProto) -> int:

@@ -12,9 +12,11 @@ from typing import Any
 from platformdirs import user_cache_path
 
 from harness.errors import UsageError
+from harness.paths import nothing_at
 from harness.precision import Precision
 
 CUDA_BINDINGS = ("cuda-python", "pycuda")
+CUDA_PROVIDER = "CUDAExecutionProvider"
 BACKENDS = ("auto", "onnxruntime", "tensorrt", "tensorrt_rtx")
 DEFAULT_LAYER_MEMORY = "512MiB"
 _UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -107,7 +109,7 @@ class Options:
         """Options from argparse's values by `Flag.dest`.  Raises UsageError, one line."""
         given = {flag.dest: values.get(flag.dest, flag.settings["default"]) for flag in FLAGS}
         default = cls()
-        return cls(
+        found = cls(
             specs=tuple(_existing("--trt-spec", path) for path in given["trt_spec"]),
             onnx=tuple(_existing("--trt-onnx", path) for path in given["trt_onnx"]),
             models=tuple(given["trt_model"]),
@@ -125,6 +127,8 @@ class Options:
             interleave=given["trt_interleave"],
             search_fp32=given["trt_search_fp32"],
         )
+        _check_pairs(found)
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """The options as JSON-ready data."""
@@ -163,6 +167,15 @@ def parse_bytes(option: str, text: str) -> int:
     return int(found[1]) * _UNITS[found[2]]
 
 
+def _check_pairs(found: Options) -> None:
+    """Raise UsageError for options that exclude each other."""
+    if found.provider is not None and found.backend not in ("auto", "onnxruntime"):
+        rule = f"goes with the backend onnxruntime, not {found.backend}"
+        raise UsageError(f"--trt-provider = {found.provider!r}: {rule}")
+    if found.cuda_graph and found.provider != CUDA_PROVIDER:
+        raise UsageError(f"--trt-cuda-graph: needs --trt-provider {CUDA_PROVIDER}")
+
+
 def _baseline(path: str | None, interleave: bool) -> Path | None:
     if interleave and not path:
         raise UsageError("--trt-interleave: needs --trt-baseline")
@@ -171,8 +184,8 @@ def _baseline(path: str | None, interleave: bool) -> Path | None:
 
 def _existing(option: str, path: str) -> Path:
     found = Path(path).expanduser()
-    if not found.exists():
-        raise UsageError(f"{option} = {path!r}: no such file or folder")
+    if why := nothing_at(found):
+        raise UsageError(f"{option} = {path!r}: {why}")
     return found
 
 

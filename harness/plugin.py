@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if run.concerned:
         with _usage():
             _ = run.selection, run.xfails, run.baseline
+            _ = [points(case.spec) for case in run.selection.cases]
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -240,6 +241,13 @@ class Watch:
         self.run.finish_report(int(session.exitstatus), complete)
         if self.run.trouble and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_unconfigure(self) -> None:
+        """A run that ended before its first test leaves no folder, not even with JUnit's file of no tests."""
+        if not self.collector.begun:
+            with suppress(OSError):
+                (self.collector.folder / "junit.xml").unlink(missing_ok=True)
+                self.collector.folder.rmdir()
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The table of verdicts, stale expected failures, and where the pages are."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import onnx_ir as ir
@@ -10,7 +10,7 @@ import onnx_ir as ir
 from harness import onnx_file
 from harness.assets import asset_paths, model_path
 from harness.errors import ModelError
-from harness.inputs import Feeds
+from harness.inputs import Feeds, calibration_data
 from harness.lowering.normalise import normalise
 from harness.options import Options
 from harness.selection import Case
@@ -18,6 +18,7 @@ from harness.spec import ModelSpec
 from harness.spec_check import check_against_model
 from harness.task import task_of
 from harness.user_code import refuse_code
+from harness.vocabulary import check_indices
 
 
 def check(cases: Iterable[Case], options: Options) -> None:
@@ -35,10 +36,18 @@ def check_spec(spec: ModelSpec, options: Options) -> None:
     original = onnx_file.read(path)
     model = _normalised(path, original)
     check_against_model(spec, model, original)
-    feeds = Feeds(spec, options.allow_code)
-    for profile in spec.profiles:
-        feeds.feed({name: part.min for name, part in profile.shapes.items()})
+    for feeds in _every_data(spec, options.allow_code):
+        for profile in spec.profiles:
+            feeds.feed({name: part.min for name, part in profile.shapes.items()})
+        check_indices(spec, model, feeds)
     task_of(spec, tuple(str(value.name) for value in model.graph.outputs), allow_code=options.allow_code)
+
+
+def _every_data(spec: ModelSpec, allow_code: bool) -> Iterator[Feeds]:
+    yield Feeds(spec, allow_code)
+    for precision in spec.precisions:
+        if precision.quantized and spec.of(precision).calibration.data:
+            yield calibration_data(spec, precision, allow_code=allow_code)
 
 
 def _normalised(path: Path, model: ir.Model) -> ir.Model:

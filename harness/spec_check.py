@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, get_args
+from collections.abc import Iterable, Iterator, Mapping
+from typing import get_args
+
+import onnx_ir as ir
 
 from harness.errors import ModelError, SpecError, shorten
 from harness.precision import matches
-from harness.spec import DType, ModelSpec, ShapeRange
+from harness.spec import DType, ModelSpec, OutputSpec, ShapeRange
 from harness.spec_errors import dotted
 
-if TYPE_CHECKING:
-    import onnx_ir as ir
+_NO_NUMBERS = frozenset({ir.DataType.STRING, ir.DataType.COMPLEX64, ir.DataType.COMPLEX128})
 
 
 def check_against_model(spec: ModelSpec, model: ir.Model, original: ir.Model | None = None) -> None:
@@ -28,8 +29,13 @@ def check_against_model(spec: ModelSpec, model: ir.Model, original: ir.Model | N
     for name, value in inputs.items():
         _check_dtype(spec, name, value)
         _check_shapes(spec, name, value)
+    _check_symbols(spec, inputs)
     outputs = [str(value.name) for value in model.graph.outputs]
     _check_names(spec, "outputs", spec.outputs, outputs)
+    for value in model.graph.outputs:
+        _check_compared(spec, value)
+    if all(name in spec.outputs and spec.outputs[name].compare == "ignore" for name in outputs):
+        raise _error(spec, "outputs", outputs, "all are ignored, which leaves nothing to compare")
     if spec.task and spec.task.output is not None:
         _check_known(spec, "task.output", spec.task.output, outputs, "output")
     _check_patterns(spec, model, original)
@@ -56,6 +62,20 @@ def dtype_name(value: ir.Value) -> str:
             f"tensor {value.name!r} has element type {value.dtype}: only numbers and bools are taken"
         )
     return name
+
+
+def incomparable(value: ir.Value) -> str | None:
+    """What an output holds that cannot be compared with a reference; None for numbers and bools."""
+    if value.type is None or (isinstance(value.type, ir.TensorType) and value.type.dtype not in _NO_NUMBERS):
+        return None
+    return str(value.type)
+
+
+def _check_compared(spec: ModelSpec, value: ir.Value) -> None:
+    own = spec.outputs.get(str(value.name), OutputSpec()).compare
+    if own != "ignore" and (what := incomparable(value)):
+        rule = f"the output is {what}, which cannot be compared: must be ignore"
+        raise _error(spec, dotted(("outputs", str(value.name), "compare")), own, rule)
 
 
 def _check_names(spec: ModelSpec, key: str, named: Iterable[str], known: Iterable[str]) -> None:
@@ -92,6 +112,28 @@ def _check_shapes(spec: ModelSpec, name: str, value: ir.Value) -> None:
             raise _error(spec, key, list(shapes.opt), rule)
         for axis, size in enumerate(sizes or ()):
             _check_static(spec, key, shapes, axis, size)
+
+
+def _check_symbols(spec: ModelSpec, inputs: Mapping[str, ir.Value]) -> None:
+    """Axes that the model gives one name have one size: TensorRT holds them to it."""
+    for index, profile in enumerate(spec.profiles):
+        for bound in ("min", "opt", "max"):
+            known: dict[str, tuple[str, int]] = {}
+            for name, axis, symbol in _symbols(inputs):
+                size, key = getattr(profile.shapes[name], bound)[axis], f"{bound}[{axis}]"
+                other, first = known.setdefault(symbol, (f"{name!r}.{key}", size))
+                if size != first:
+                    rule = f"the model calls this axis {symbol!r}, as it does that of {other} = {first}"
+                    place = dotted(("profiles", index, "shapes", name))
+                    raise _error(spec, f"{place}.{key}", size, rule)
+
+
+def _symbols(inputs: Mapping[str, ir.Value]) -> Iterator[tuple[str, int, str]]:
+    """Name, axis and symbol of every axis of an input that has one."""
+    for name, value in inputs.items():
+        for axis, dim in enumerate(value.shape or ()):
+            if not isinstance(dim, int) and dim.value:
+                yield name, axis, dim.value
 
 
 def _check_static(spec: ModelSpec, key: str, shapes: ShapeRange, axis: int, size: int | None) -> None:

@@ -46,6 +46,8 @@ class DataSource(Part):
             raise ValueError("low, high, mean, std and seed go with `generator`")
         if self.generator == "integers" and None in bounds:
             raise ValueError("`integers` needs low and high")
+        if self.generator == "integers" and not all(float(bound).is_integer() for bound in self.bounds):
+            raise ValueError("low and high of `integers` must be whole numbers")
         if self.generator == "normal" and bounds != (None, None):
             raise ValueError("`normal` takes mean and std, not low and high")
         if self.generator in ("uniform", "integers") and moments != (None, None):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from harness.draft_inputs import draft_inputs
 from harness.draft_trial import Draft, explore, untried
 from harness.errors import ModelError, RunError
 from harness.isolation import isolated
+from harness.paths import no_file
 from harness.spec import ModelSpec
+from harness.spec_check import incomparable
 from harness.spec_errors import one_line
 from harness.spec_file import parse_spec
 
@@ -52,15 +55,17 @@ def draft_of(file: Path) -> Draft:
     """What is found out of a model: by reading it here, by running it in a process of its own."""
     from harness import onnx_file
 
-    if not file.is_file():
-        raise ModelError(f"{file}: no such file")
-    inputs = draft_inputs(onnx_file.read(file))
+    if rule := no_file(file):
+        raise ModelError(f"{file}: {rule}")
+    model = onnx_file.read(file)
+    inputs = draft_inputs(model)
     if not inputs:
         raise ModelError(f"{file}: the model has no inputs to feed")
     try:
-        return isolated(explore, str(file.resolve()), inputs, BUDGET_S, timeout_s=TIMEOUT_S)
+        draft = isolated(explore, str(file.resolve()), inputs, BUDGET_S, timeout_s=TIMEOUT_S)
     except RunError as error:
-        return untried(inputs, f"not tried: {one_line(error)}")
+        draft = untried(inputs, f"not tried: {one_line(error)}")
+    return replace(draft, ignored=tuple(str(v.name) for v in model.graph.outputs if incomparable(v)))
 
 
 def name_for(file: Path) -> str:
@@ -78,6 +83,8 @@ def _lines(file: Path, relative: str, draft: Draft) -> Iterator[str]:
     yield from ("", "[model]", "# Relative to this file.", f"onnx = {_value(relative)}")
     for name, part in tables["inputs"].items():
         yield from _input_lines(name, part)
+    for name in draft.ignored:
+        yield from ("", f"[outputs.{_key(name)}]", "# Holds no numbers.", 'compare = "ignore"')
     yield from _profile_lines(tables["profiles"][0]["shapes"])
     yield from _precision_lines()
 

@@ -6,15 +6,36 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from harness.errors import SpecError
-from harness.precision import Precision
 from harness.spec import ModelSpec
 from harness.spec_types import PATTERN_RULES, Part
+
+RULES: Mapping[str, str] = MappingProxyType(
+    {
+        "missing": "is required",
+        "string_type": "must be text, in quotes",
+        "int_type": "must be a whole number",
+        "float_type": "must be a number",
+        "bool_type": "must be true or false",
+        "tuple_type": "must be a list",
+        "dict_type": "must be a table",
+        "model_type": "must be a table",
+        "finite_number": "must be a finite number",
+        "greater_than": "must be > {gt:g}",
+        "greater_than_equal": "must be >= {ge}",
+        "less_than_equal": "must be <= {le}",
+        "string_too_short": "must not be empty",
+        "string_too_long": "must be of at most {max_length} characters",
+        "too_short": "must not be empty",
+    }
+)
+"""What each of pydantic's error types asks for, in words; its context fills the gaps."""
 
 
 def spec_error(file: object, error: ValidationError) -> SpecError:
@@ -48,14 +69,21 @@ def _explain(error: Any) -> tuple[str, object, str]:
         case "extra_forbidden":
             return dotted(loc), error["input"], _unknown_key(loc)
         case "missing":
-            return dotted(loc), "(nothing)", "is required"
-        case "enum":
-            known = f"must be one of {', '.join(Precision)}"
-            return dotted(loc), error["input"], known + _near(str(error["input"]), list(Precision))
+            return dotted(loc), "(nothing)", RULES["missing"]
+        case "enum" | "literal_error":
+            return dotted(loc), error["input"], _one_of(error["input"], context["expected"])
         case "string_pattern_mismatch":
             return dotted(loc), error["input"], PATTERN_RULES[context["pattern"]]
+        case kind if kind in RULES:
+            return dotted(loc), error["input"], RULES[kind].format_map(context)
         case _:
             return dotted(loc), error["input"], one_line(error["msg"]).removeprefix("Value error, ")
+
+
+def _one_of(value: object, expected: str) -> str:
+    """The rule of a word that must be one of those in pydantic's list `expected`."""
+    known = re.findall(r"'([^']*)'", expected)
+    return f"must be one of {', '.join(known)}{_near(str(value), known)}"
 
 
 def _unknown_key(loc: Sequence[str | int]) -> str:

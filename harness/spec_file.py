@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from tomlkit.items import InlineTable, Table
 
 from harness.errors import SpecError
+from harness.paths import no_file, nothing_at
 from harness.precision import Precision
 from harness.spec import DataSource, ModelSpec
 from harness.spec_errors import dotted, one_line, spec_error
@@ -31,8 +32,8 @@ def find_specs(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for path in map(Path, paths):
-        if not path.exists():
-            raise SpecError(path, "", None, "no such file or folder")
+        if why := nothing_at(path):
+            raise SpecError(path, "", None, why)
         here = sorted(path.rglob(SPEC_NAME)) if path.is_dir() else [path]
         if not here:
             raise SpecError(path, "", None, f"the folder holds no {SPEC_NAME}")
@@ -119,9 +120,13 @@ def _read_text(file: Path) -> str:
     try:
         with file.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
+        if file.suffix == ".onnx":
+            raise SpecError(file, "", None, "is a model, not a spec, which `trt-harness init` writes for it")
         if len(raw) > MAX_BYTES:
             raise SpecError(file, "", None, f"larger than {MAX_BYTES} bytes, so no spec")
         return raw.decode("utf-8")
+    except IsADirectoryError as error:
+        raise SpecError(file, "", None, f"is a folder: name the {SPEC_NAME} in it") from error
     except OSError as error:
         raise SpecError(file, "", None, f"cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -131,8 +136,8 @@ def _read_text(file: Path) -> str:
 def _check_files(spec: ModelSpec) -> None:
     """Raise SpecError for the first file that the spec names and that is not there."""
     for key, name in _named_files(spec):
-        if not (spec.folder / name).is_file():
-            raise SpecError(spec.path, key, name, "no such file (paths start from the spec's folder)")
+        if rule := no_file(spec.folder / name):
+            raise SpecError(spec.path, key, name, f"{rule} (paths start from the spec's folder)")
 
 
 def _named_files(spec: ModelSpec) -> Iterable[tuple[str, str]]:

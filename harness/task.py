@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.backends.base import Tensors
-from harness.errors import DataError
+from harness.data import data_error
+from harness.errors import DataError, shorten
 from harness.inputs import Feeds, labels
 from harness.spec import ModelSpec, Shape
 from harness.user_code import load_function
@@ -32,9 +33,8 @@ class Task:
         """The metric of what `run` gives, fed with every labelled sample in feeds of `shapes`."""
         count = len(self.labels)
         parts = [run(feed) for feed in _feeds(feeds, shapes, count)]
-        return float(
-            self.metric({n: joined([part[n] for part in parts], count) for n in self.outputs}, self.labels)
-        )
+        outputs = {n: joined([part[n] for part in parts], count) for n in self.outputs}
+        return _number(self.metric(outputs, self.labels))
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,29 @@ def task_of(spec: ModelSpec, output_names: tuple[str, ...], *, allow_code: bool 
     wanted = labels(spec, allow_code=allow_code)
     names = (spec.task.output,) if spec.task.output else output_names
     if spec.task.metric == "top1":
-        return Task(_first(top1), wanted, names[:1])
+        if wanted.size != len(wanted) or wanted.dtype.kind not in "iuf":
+            rule = f"labels are {wanted.dtype} of shape {wanted.shape}, must be one number for each sample"
+            raise data_error(spec, "task.metric", "top1", rule)
+        return Task(_first(top1), wanted.reshape(-1), names[:1])
     metric = load_function(spec, "task.metric", spec.task.metric, allow_code=allow_code)
     return Task(metric, wanted, names)
 
 
 def top1(scores: NDArray[Any], wanted: NDArray[Any]) -> float:
-    """The share of samples, 0 to 1, whose largest score is at the label; a row with NaN is wrong."""
+    """The share of samples, 0 to 1, whose largest score is at the label; a row with NaN is wrong.
+
+    An output of one integer for each sample is the class itself.  Raises DataError where an output has one
+    float for each sample, or a label has no score.
+    """
     rows = scores.reshape(len(wanted), -1)
+    classes = rows.shape[1]
+    if classes == 1 and rows.dtype.kind in "iub":
+        return float(np.mean(rows[:, 0] == wanted))
+    if classes == 1:
+        raise DataError("task: the output has one number a sample, top1 needs a score for each class")
+    low, high = wanted.min(), wanted.max()
+    if low < 0 or high >= classes:
+        raise DataError(f"task: labels are {low} to {high}, the output has {classes} classes")
     finite = np.isfinite(rows).all(axis=1)
     return float(np.mean(finite & (np.argmax(rows, axis=1) == wanted)))
 
@@ -104,6 +119,13 @@ def joined(parts: list[NDArray[Any]], samples: int) -> NDArray[Any]:
             f"task: an output has {len(whole)} rows for {samples} samples: axis 0 must count them"
         )
     return whole[:samples]
+
+
+def _number(found: object) -> float:
+    try:
+        return float(found)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise DataError(f"task.metric: returned {shorten(found)}, must return a number") from error
 
 
 def _first(metric: Callable[[NDArray[Any], NDArray[Any]], float]) -> Metric:

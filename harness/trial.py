@@ -35,7 +35,7 @@ def _tried(subject: Subject) -> Mapping[str, Any]:
     feed = subject.feeds.feed({name: part.min for name, part in subject.spec.profiles[0].shapes.items()})
     with tempfile.TemporaryDirectory(prefix="trt-harness-") as folder:
         path = Path(folder) / "model.onnx"
-        onnx_file.write(subject.normalised, path)
+        onnx_file.write(subject.exact, path)
         try:
             said = isolated(_run, path, feed, timeout_s=TIMEOUT_S, memory_bytes=memory_limit(), reuse=True)
         except RunError as error:

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from harness.errors import DataError, SpecError, UsageError
+from harness.paths import no_file
 from harness.spec import ModelSpec
 from harness.spec_errors import one_line
 from harness.spec_file import data_sources
@@ -31,8 +32,8 @@ def load_function(
     file, folder = (spec.folder / file_name).resolve(), spec.folder.resolve()
     if not file.is_relative_to(folder):
         raise SpecError(where, key, reference, "the file must lie in the spec's folder")
-    if not file.is_file():
-        raise SpecError(where, key, reference, "no such file in the spec's folder")
+    if rule := no_file(file):
+        raise SpecError(where, key, reference, f"{rule} (paths start from the spec's folder)")
     found = getattr(_module(file, where, key), function, None)
     if not callable(found):
         raise SpecError(where, key, reference, f"the file has no function {function!r}")
@@ -85,7 +86,7 @@ def _checked(function: Callable[..., Any], context: str) -> Callable[..., Any]:
             return function(*args)
         except UsageError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise DataError(f"{context}: raised {type(error).__name__}: {one_line(error)}") from error
 
     call.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]

@@ -18,9 +18,11 @@ def test_engine(case, subject, ranges, built, backend_info, record, reproduce):
         "ranges": ranges.to_json(),
     }
     verdict, message = ("fail", "; ".join(audit.problems)) if audit.problems else ("pass", "")
-    record(verdict, data=data, message=message, manifest=built.manifest.hash, warnings=ranges.warnings)
+    warnings = (*subject.remarks, *ranges.warnings)
+    record(verdict, data=data, message=message, manifest=built.manifest.hash, warnings=warnings)
     if audit.problems:
-        pytest.fail(f"{case.spec.name}[{case.precision}]: {message}\n  reproduce: {reproduce}", pytrace=False)
+        context = "".join(f"\n  {line}" for line in (*subject.remarks, f"reproduce: {reproduce}"))
+        pytest.fail(f"{case.spec.name}[{case.precision}]: {message}{context}", pytrace=False)
     assert audit.requested == case.precision
     again = replace(subject).engine(case.precision)
     assert again.hit, f"{case.spec.name}[{case.precision}]: not found again in the cache: {again.reason}"

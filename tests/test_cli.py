@@ -1,10 +1,17 @@
 """The command line: subcommands found, mistakes in one line with exit code 4."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from harness import cli
 from harness.commands import COMMANDS
-from harness.errors import BuildError, UsageError
+from harness.errors import BackendUnavailableError, BuildError, UsageError
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def run(capsys, *arguments):
@@ -36,7 +43,15 @@ def test_a_wrong_command_line_is_one_line_and_exit_code_4(capsys, arguments):
     assert said.out == ""
 
 
-@pytest.mark.parametrize(("error", "code"), [(UsageError("a: b"), 4), (BuildError("a: b"), 1)])
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError("a: b"), 4),
+        (BackendUnavailableError("a: b"), 4),
+        (PermissionError(13, "b", "a"), 4),
+        (BuildError("a: b"), 1),
+    ],
+)
 def test_an_error_is_one_line(capsys, monkeypatch, error, code):
     def fail(_):
         raise error
@@ -46,12 +61,35 @@ def test_an_error_is_one_line(capsys, monkeypatch, error, code):
     assert (got, said.err) == (code, "trt-harness: error: a: b\n")
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["init", "inspect", "doctor", "search-fp32 --precision=fp16", "trtexec", "fetch", "report html"],
+)
+@pytest.mark.parametrize("path", ["absent", "x" * 300], ids=["absent", "endless"])
+def test_a_path_that_leads_nowhere_is_a_mistake(capsys, command, path):
+    code, said = run(capsys, *command.split(), path)
+    assert code == cli.USAGE_ERROR
+    assert len(said.err.splitlines()) == 1
+
+
 def test_an_interruption_has_its_own_exit_code(capsys, monkeypatch):
     def stop(_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("harness.commands.init.run", stop)
     assert run(capsys, "init", "x.onnx")[0] == cli.INTERRUPTED
+
+
+def test_a_reader_that_has_enough_is_no_error(tmp_path):
+    code = "import sys; from harness.cli import main; sys.exit(main(['doctor']))"
+    command = [sys.executable, "-c", code]
+    environment = {"PYTHONPATH": str(ROOT), "TRT_HARNESS_CACHE": str(tmp_path)}
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, check=False, stdout=writer, stderr=subprocess.PIPE, env=environment)
+    os.close(writer)
+    assert done.returncode == cli.CLOSED
+    assert done.stderr == b""
 
 
 def test_a_bug_is_not_hidden(monkeypatch):

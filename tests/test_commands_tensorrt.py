@@ -124,9 +124,29 @@ def test_inspect_of_a_spec_builds_it(
     assert "(hit)" in shown
 
 
-def test_inspect_of_what_is_no_engine_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [("", "holds no TensorRT engine"), ("absent", "no such file or folder"), ("a.txt", "neither a spec")],
+)
+def test_inspect_of_what_is_no_engine_is_a_mistake_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, rule: str
+) -> None:
+    (tmp_path / "a.txt").touch()
+    assert main(["inspect", str(tmp_path / name)]) == 4
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.count(str(tmp_path)) == 1
+    assert rule in line
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "{", "null"])
+def test_inspect_of_a_broken_record_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    for name in ("build.json", "layers.json"):
+        (tmp_path / name).write_text(content)
     assert main(["inspect", str(tmp_path)]) == 1
-    assert "not the record of a TensorRT engine" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "layers.json: not the record of a TensorRT engine" in line
 
 
 def case(precision: Precision = Precision.FP16, dynamic: tuple[str, ...] = ("x",), **options: Any) -> Case:
@@ -227,5 +247,6 @@ def test_inspect_takes_the_first_backend_that_is_installed(
 
     monkeypatch.setattr("harness.backends.trt_bindings.load_bindings", load)
     monkeypatch.setattr("harness.commands.inspect._plan", lambda _, backend: asked.append(backend))
+    (tmp_path / "net.plan").touch()
     assert main(["inspect", str(tmp_path / "net.plan")]) == 0
     assert asked == [chosen]

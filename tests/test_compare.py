@@ -238,6 +238,14 @@ def test_a_failure_reads_what_got_allowed_where_and_how_to_reproduce() -> None:
     assert lines[-1] == "  reproduce: pytest suites/ --trt-model mlp"
 
 
+def test_an_exact_output_that_fails_leaves_the_mre_of_the_others() -> None:
+    right = {"y": np.ones(4, np.float32), "label": np.arange(4)}
+    wrong = {"y": right["y"] * np.float32(1.5), "label": right["label"] + 1}
+    found = compare_outputs(wrong, right, TOLERANCES[FP16], precision=FP16)
+    assert len(found.failed) == 2
+    assert found.mre == pytest.approx(0.5)
+
+
 def test_json_is_plain() -> None:
     right = features()
     wrong = right.copy()

@@ -38,6 +38,11 @@ def test_values_are_taken(tmp_path):
         ({"trt_layer_memory": "much"}, ["--trt-layer-memory", "'much'", "KiB"]),
         ({"trt_cuda": "cupy"}, ["--trt-cuda", "'cupy'", "cuda-python, pycuda"]),
         ({"trt_layer_memory": "0"}, ["--trt-layer-memory", "> 0"]),
+        ({"trt_cuda_graph": True}, ["--trt-cuda-graph: needs --trt-provider CUDAExecutionProvider"]),
+        (
+            {"trt_backend": "tensorrt", "trt_provider": "CPUExecutionProvider"},
+            ["--trt-provider = 'CPUExecutionProvider'", "the backend onnxruntime, not tensorrt"],
+        ),
     ],
 )
 def test_a_mistake_is_one_line_that_names_option_value_and_rule(values, words):

@@ -127,6 +127,11 @@ BROKEN = {
         ("[task]", "[precision.fp16]\nfp32_nodes=['nothing*']\n[task]"),
         "nothing*",
     ),
+    "a batch size that fits nowhere": (
+        [],
+        ("[task]", "[benchmark]\nbatch_sizes=[64]\n[task]"),
+        "benchmark.batch_sizes = [64]",
+    ),
     "another sha256": ([], ("[task]", f"[model]\nsha256='{'0' * 64}'\n[task]"), "sha256"),
 }
 
@@ -146,6 +151,7 @@ def test_a_mistake_is_one_line_and_exit_code_4(project, name):
     assert errors[0].startswith("ERROR: ")
     assert words in errors[0]
     assert "Traceback" not in result.stdout.str()
+    assert not list(project.path.glob("reports/*"))
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", None])

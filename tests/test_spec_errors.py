@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
 from harness import assets, onnx_file
 from harness.errors import UsageError
@@ -14,7 +15,7 @@ from harness.lowering.normalise import normalise
 from harness.precision import Precision
 from harness.spec_check import check_against_model
 from harness.spec_file import find_specs, parse_spec, read_spec
-from tests.helpers_models import SPEC, linear_model, write_example
+from tests.helpers_models import SPEC, linear_model, one_graph, write_example
 
 SHAPES = "{ min = [1, 4], opt = [2, 4], max = [8, 4] }"
 
@@ -40,7 +41,7 @@ def validated(path):
 IN_THE_FILE = {
     "unknown key": ('name = "example"', 'nmae = "example"', "nmae", "'example'", "did you mean 'name'?"),
     "unknown key in a table": ("labels =", "label =", "task.label", "data.npz", "did you mean 'labels'?"),
-    "wrong type": ('name = "example"', "name = 3", "name", "3", "valid string"),
+    "wrong type": ('name = "example"', "name = 3", "name", "3", "must be text"),
     "missing key": ('name = "example"', "", "name", "(nothing)", "is required"),
     "hostile name": ('name = "example"', 'name = "a\\nb"', "name", r"'a\nb'", "must be letters"),
     "long name": ('name = "example"', f'name = "{"x" * 10_000}"', "name", "'xxx", "100"),
@@ -69,7 +70,7 @@ IN_THE_FILE = {
         "must be one of",
     ),
     "precision twice": ('"fp32", "fp16"', '"fp32", "fp32"', "precisions", "'fp32'", "is there twice"),
-    "unknown dtype": ('"float32"', '"float31"', "inputs.input.dtype", "'float31'", "'float32'"),
+    "unknown dtype": ('"float32"', '"float31"', "inputs.input.dtype", "'float31'", "did you mean 'float32'?"),
     "two kinds of data": ('member = "rows"', 'npy = "x.npy"', "inputs.input.data", "x.npy", "exactly one of"),
     "generator's bounds": (
         '{ npz = "data.npz", member = "rows" }',
@@ -93,6 +94,13 @@ IN_THE_FILE = {
         "must be <= the limit",
     ),
     "infinite tolerance": ("[task]", "tolerance.limit = inf\n[task]", "tolerance.limit", "inf", "finite"),
+    "generator's fractions": (
+        '{ npz = "data.npz", member = "rows" }',
+        '{ generator = "integers", low = 0.2, high = 0.8 }',
+        "inputs.input.data",
+        "0.2",
+        "low and high of `integers` must be whole numbers",
+    ),
     "batch axis": ('"float32"', '"float32"\nbatch_axis = 2', "inputs.input.batch_axis", "2", "must be < 2"),
     "loader": (
         'npz = "data.npz", member = "rows"',
@@ -117,6 +125,9 @@ IN_THE_FILE = {
         "at one version",
     ),
     "missing model": ('"model.onnx"', '"absent.onnx"', "model.onnx", "'absent.onnx'", "no such file"),
+    "folder for a model": ('"model.onnx"', '"."', "model.onnx", "'.'", "is a folder, not a file"),
+    "folder for data": ('"data.npz", member', '"..", member', "data.npz", "'..'", "is a folder, not a file"),
+    "endless name": ('"model.onnx"', f'"{"x" * 300}"', "model.onnx", "'xxx", "cannot be read"),
     "missing data": (
         'npz = "data.npz", member = "rows"',
         'npy = "a.npy"',
@@ -154,6 +165,11 @@ AGAINST_THE_MODEL = {
         "did you mean 'Relu'?",
     ),
     "output": (SPEC + '[outputs.outputs]\ncompare = "ignore"\n', "outputs.outputs", "did you mean 'output'?"),
+    "nothing compared": (
+        SPEC + '[outputs.output]\ncompare = "ignore"\n',
+        "outputs = ['output']",
+        "all are ignored",
+    ),
     "task's output": (SPEC + 'output = "logits"\n', "task.output = 'logits'", "it has 'output'"),
     "npz member": (SPEC.replace('"rows"', '"row"'), "inputs.input.data.npz = 'data.npz'", "no member 'row'"),
     "data dtype": (
@@ -178,6 +194,30 @@ def test_what_does_not_fit_the_model_or_its_data(tmp_path, case):
     line = line_of(validated, path)
     for part in (str(path), key, rule):
         assert part in line
+
+
+def test_axes_of_one_name_have_one_size(tmp_path):
+    nodes = [helper.make_node("Add", ["a", "b"], ["y"], "add")]
+    inputs = [(name, onnx.TensorProto.FLOAT, ["n", "m"]) for name in "ab"]
+    onnx.save(one_graph(nodes, inputs, [("y", ["n", "m"])]), tmp_path / "model.onnx")
+    tables = "".join(f'inputs.{n} = {{ dtype = "float32", data.generator = "normal" }}\n' for n in "ab")
+    text = 'name = "sum"\nmodel.onnx = "model.onnx"\n' + tables + "[[profiles]]\n"
+    path = tmp_path / "spec.toml"
+    path.write_text(text + "shapes.a = [2, 3]\nshapes.b = [2, 1]\n")
+    line = line_of(lambda: check_against_model(read_spec(path), onnx_file.read(tmp_path / "model.onnx")))
+    assert (
+        "profiles[0].shapes.b.min[1] = 1: the model calls this axis 'm', as it does that of 'a'.min[1] = 3"
+        in line
+    )
+    path.write_text(text + "shapes.a = [2, 3]\nshapes.b = [2, 3]\n")
+    check_against_model(read_spec(path), onnx_file.read(tmp_path / "model.onnx"))
+
+
+def test_a_loader_that_leaves_is_a_mistake(tmp_path):
+    (tmp_path / "data.py").write_text("import sys\ndef load(): sys.exit(3)")
+    text = SPEC.replace('npz = "data.npz", member = "rows"', 'loader = "data.py:load"')
+    spec = read_spec(write_example(tmp_path, text))
+    assert "raised SystemExit: 3" in line_of(Feeds(spec).feed, {"input": (1, 4)})
 
 
 def test_the_example_itself_is_right(tmp_path):
@@ -211,7 +251,10 @@ def test_missing_specs(tmp_path):
     assert "no such file or folder" in line_of(find_specs, [tmp_path / "absent"])
     assert "holds no spec.toml" in line_of(find_specs, [tmp_path])
     assert "cannot be read" in line_of(read_spec, tmp_path / "absent.toml")
-    assert "cannot be read" in line_of(read_spec, tmp_path)
+    write_example(tmp_path)
+    assert "is a model, not a spec" in line_of(read_spec, tmp_path / "model.onnx")
+    assert "a spec, where an ONNX model is wanted" in line_of(onnx_file.read, tmp_path / "spec.toml")
+    assert "is a folder: name the spec.toml in it" in line_of(read_spec, tmp_path)
 
 
 def test_a_wrong_sha256_of_the_model(tmp_path):

@@ -1,5 +1,7 @@
 """The task metric: right on what is known, and failing where it must."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -101,3 +103,40 @@ def test_a_drop_is_explained():
     assert text.splitlines()[0] == "net[int8]: top1 0.9500, a drop of 0.0370 > 0.0050"
     assert "0.9870" in text
     assert text.endswith("reproduce: pytest x")
+
+
+def test_an_output_that_is_the_class_itself():
+    assert top1(np.array([0, 1, 0, 0]), WANTED) == 0.75
+
+
+@pytest.mark.parametrize(
+    ("scores", "wanted", "rule"),
+    [
+        (SCORES[:, :1], WANTED, "top1 needs a score for each class"),
+        (SCORES, WANTED + 1, "labels are 1 to 2, the output has 2 classes"),
+        (SCORES, -WANTED, "labels are -1 to 0"),
+    ],
+)
+def test_scores_that_do_not_fit_the_labels_are_no_accuracy(scores, wanted, rule):
+    with pytest.raises(DataError, match=rule):
+        top1(scores, wanted)
+
+
+@pytest.mark.parametrize("labels", [np.zeros((16, 2), int), np.array(["a"] * 16), np.zeros(16, bool)])
+def test_labels_must_be_one_number_for_each_sample(spec, labels):
+    data = np.load(spec.folder / "data.npz")
+    np.savez(spec.folder / "data.npz", x=data["x"], labels=labels)
+    with pytest.raises(DataError, match=r"task\.metric = 'top1': labels are .* must be one number"):
+        task_of(spec, ("y",))
+
+
+def test_labels_in_a_column(spec):
+    data = np.load(spec.folder / "data.npz")
+    np.savez(spec.folder / "data.npz", x=data["x"], labels=data["labels"].reshape(-1, 1))
+    assert task_of(spec, ("y",)).labels.shape == (16,)
+
+
+def test_a_metric_that_is_no_number(spec):
+    task = replace(task_of(spec, ("y",)), metric=lambda *_: "good")
+    with pytest.raises(DataError, match=r"task\.metric: returned 'good', must return a number"):
+        task.score(lambda feed: {"y": labelled(0, len(feed["x"]))}, Feeds(spec), {"x": (4, 4)})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from harness.backends.tensorrt_network import NetworkLayer, NetworkTensor
 from harness.errors import RunError
 from harness.precision import Precision
 from harness.spec import BuildSpec, Profile
+from harness.spec_errors import one_line
 
 PLAN = "engine.plan"
 ONNX = "model.onnx"
@@ -51,15 +54,15 @@ def write_record(folder: Path, task: BuildTask, built: Built, origin: Origin) ->
 
 def read_task(folder: Path) -> BuildTask:
     """The task that the plan in `folder` came from.  Raises RunError if the folder has none."""
-    data = _read(folder / TASK)
-    return BuildTask(
-        precision=Precision(data["precision"]),
-        profiles=tuple(Profile.model_validate(profile) for profile in data["profiles"]),
-        options=BuildSpec.model_validate(data["options"]),
-        kept=tuple(data["kept"]),
-        base=Path(data["base"]),
-        network=_to_network_code(data["network"]),
-    )
+    with _record(folder / TASK) as data:
+        return BuildTask(
+            precision=Precision(data["precision"]),
+            profiles=tuple(Profile.model_validate(profile) for profile in data["profiles"]),
+            options=BuildSpec.model_validate(data["options"]),
+            kept=tuple(data["kept"]),
+            base=Path(data["base"]),
+            network=_to_network_code(data["network"]),
+        )
 
 
 def _network_code(code: NetworkCode | None) -> dict[str, str | None] | None:
@@ -76,21 +79,25 @@ def _to_network_code(data: dict[str, str | None] | None) -> NetworkCode | None:
 
 def read_origin(folder: Path) -> Origin:
     """Who built the plan in `folder`.  Raises RunError if the folder does not say."""
-    return Origin(**_read(folder / TASK)["origin"])
+    with _record(folder / TASK) as data:
+        return Origin(**data["origin"])
 
 
 def read_layers(folder: Path) -> tuple[tuple[NetworkLayer, ...], tuple[EngineLayer, ...]]:
     """Layers of the network and of the engine in `folder`.  Raises RunError if the folder has none."""
-    data = _read(folder / LAYERS)
-    return tuple(map(_network_layer, data["network"])), tuple(map(_engine_layer, data["engine"]))
+    with _record(folder / LAYERS) as data:
+        return tuple(map(_network_layer, data["network"])), tuple(map(_engine_layer, data["engine"]))
 
 
-def _read(path: Path) -> dict[str, Any]:
+@contextlib.contextmanager
+def _record(path: Path) -> Iterator[dict[str, Any]]:
+    """The JSON data of `path`; RunError where it cannot be read, or not taken."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise RunError(f"{path}: not the record of a TensorRT engine: {error}") from error
-    return found
+        yield json.loads(path.read_text())
+    except OSError as error:
+        raise RunError(f"{path}: no record of a TensorRT engine: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path}: not the record of a TensorRT engine: {one_line(error)}") from error
 
 
 def _network_layer(data: dict[str, Any]) -> NetworkLayer:

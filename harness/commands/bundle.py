@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -75,7 +76,7 @@ def _said(failure: Failure, folder: Path, archive: Path) -> list[str]:
 def _asked(args: argparse.Namespace) -> tuple[Options, str]:
     """The options and the case; both from a run's results, where those are named."""
     options, path = Options.parse(vars(args)), Path(args.case)
-    if not path.exists():
+    if not os.path.exists(path):
         return options, args.case
     from harness.failure import failing
     from harness.report import results

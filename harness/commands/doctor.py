@@ -6,6 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from harness.errors import UsageError
+from harness.paths import nothing_at
+
 TRAPPED = 1
 
 
@@ -18,9 +21,12 @@ def add(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print one line for each finding."""
+    """Print one line for each finding.  Raises UsageError."""
     from harness.doctor import examine, failed
 
+    for path in args.engines:
+        if why := nothing_at(path):
+            raise UsageError(f"{path}: {why}")
     findings = examine(args.engines)
     print(*findings, sep="\n")
     return TRAPPED if failed(findings) else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,14 @@ def run(args: argparse.Namespace) -> int:
     from harness.spec_draft import draft_spec
 
     target = args.output or args.model.parent / NAME
-    target = target / NAME if target.is_dir() else target
-    if target.exists() and not args.force:
+    target = target / NAME if os.path.isdir(target) else target
+    if os.path.exists(target) and not args.force:
         raise UsageError(f"{target}: is there already; --force overwrites it")
     text = draft_spec(args.model, target)
     try:
         target.write_text(text, encoding="utf-8")
     except (OSError, UnicodeEncodeError) as error:
-        raise UsageError(f"{target}: cannot be written: {error}") from error
+        why = getattr(error, "strerror", None) or error
+        raise UsageError(f"{target}: cannot be written: {why}") from error
     print(f"wrote {target}\nvalidate it: pytest suites/ --trt-spec {target}")
     return 0

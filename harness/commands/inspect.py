@@ -7,7 +7,8 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from harness.errors import BackendUnavailableError
+from harness.errors import BackendUnavailableError, UsageError
+from harness.paths import nothing_at
 
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "int8+fp16")
 BACKENDS = ("tensorrt", "tensorrt_rtx")
@@ -27,13 +28,26 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print.  Raises UsageError, BackendError."""
+    if why := nothing_at(args.what):
+        raise UsageError(f"{args.what}: {why}")
     if args.what.suffix == ".toml":
         _spec(args)
     elif args.what.suffix in PLANS:
         _plan(args.what, args.backend or _installed())
     else:
+        _check_folder(args.what)
         _folder(args.what)
     return 0
+
+
+def _check_folder(folder: Path) -> None:
+    from harness.backends.tensorrt_record import LAYERS, TASK
+
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: neither a spec (.toml) nor a plan ({', '.join(PLANS)}), nor a folder")
+    for name in (TASK, LAYERS):
+        if not (folder / name).is_file():
+            raise UsageError(f"{folder}: holds no TensorRT engine that was built here (there is no {name})")
 
 
 def _installed() -> str:

@@ -12,14 +12,13 @@ import numpy as np
 import onnx_ir as ir
 
 from harness.errors import LoweringError
-from harness.lowering.edit import Editor, is_tensor, retype
+from harness.lowering.edit import Editor, is_tensor, retype, retype_attributes
 from harness.lowering.schema import Side, port
 from harness.lowering.weights import converted
 from harness.onnx_file import clone
 from harness.onnx_graph import all_graphs, all_nodes, all_values
 
 NARROW, WIDE = ir.DataType.FLOAT, ir.DataType.DOUBLE
-TYPE_ATTRIBUTES = ("to", "dtype")
 
 
 def to_double(model: ir.Model) -> ir.Model:
@@ -64,13 +63,7 @@ def _widen(value: ir.Value) -> None:
 
 
 def _widen_attributes(node: ir.Node) -> None:
-    for name in TYPE_ATTRIBUTES:
-        found = node.attributes.get(name)
-        if found is not None and found.type == ir.AttributeType.INT and found.as_int() == NARROW:
-            node.attributes[name] = ir.AttrInt64(name, int(WIDE))
-    for name, attribute in list(node.attributes.items()):
-        if attribute.type == ir.AttributeType.TENSOR and attribute.as_tensor().dtype == NARROW:
-            node.attributes[name] = ir.AttrTensor(name, converted(attribute.as_tensor(), WIDE, name))
+    retype_attributes(node, NARROW, WIDE)
     if node.op_type == "ConstantOfShape" and "value" not in node.attributes:
         node.attributes["value"] = ir.AttrTensor("value", ir.Tensor(np.zeros(1, np.float64)))
     if node.op_type == "Constant":

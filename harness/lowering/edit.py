@@ -7,6 +7,9 @@ import onnx_ir as ir
 from harness.lowering.weights import converted
 from harness.onnx_graph import all_nodes, all_values
 
+TYPE_ATTRIBUTES = ("to", "dtype")
+"""Attributes that name an element type."""
+
 
 def is_tensor(value: ir.Value | None, *dtypes: ir.DataType) -> bool:
     """Whether `value` is a tensor of one of `dtypes`."""
@@ -16,6 +19,15 @@ def is_tensor(value: ir.Value | None, *dtypes: ir.DataType) -> bool:
 def retype(value: ir.Value, dtype: ir.DataType) -> None:
     """Make `value` a tensor of `dtype`; the type object itself may be shared with other models."""
     value.type = ir.TensorType(dtype)
+
+
+def retype_attributes(node: ir.Node, source: ir.DataType, target: ir.DataType) -> None:
+    """Make the types and tensors in the attributes of `node` that are `source` into `target`."""
+    for name, attribute in list(node.attributes.items()):
+        if attribute.type == ir.AttributeType.TENSOR and attribute.as_tensor().dtype == source:
+            node.attributes[name] = ir.AttrTensor(name, converted(attribute.as_tensor(), target, name))
+        elif name in TYPE_ATTRIBUTES and attribute.value == source:
+            node.attributes[name] = ir.AttrInt64(name, int(target))
 
 
 class Editor:

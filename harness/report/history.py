@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.paths import nothing_at
 from harness.report.records import Record
 from harness.report.results import JOURNAL, RESULTS, Results, read
 
@@ -15,8 +16,8 @@ def runs_in(path: Path) -> list[Results]:
 
     Raises UsageError, one line, where there is none or one of them cannot be read.
     """
-    if not path.exists():
-        raise UsageError(f"{path}: no such file or folder: no results to read")
+    if why := nothing_at(path):
+        raise UsageError(f"{path}: {why}: no results to read")
     if path.is_file() or _is_run(path):
         return [read(path)]
     found = [read(folder) for folder in sorted(path.iterdir()) if folder.is_dir() and _is_run(folder)]

@@ -1,0 +1,24 @@
+"""Paths that users name: why one is not what it should be, in words, whatever it holds."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def no_file(path: Path) -> str | None:
+    """Why `path` is no file that can be read; None if it is one."""
+    if nothing := nothing_at(path, "file"):
+        return nothing
+    return None if path.is_file() else "is a folder, not a file" if path.is_dir() else "is no ordinary file"
+
+
+def nothing_at(path: Path, wanted: str = "file or folder") -> str | None:
+    """Why there is nothing at `path`, where a `wanted` should be; None if there is something."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return f"no such {wanted}"
+    except (OSError, ValueError) as error:
+        return f"cannot be read: {getattr(error, 'strerror', None) or error}"
+    return None
