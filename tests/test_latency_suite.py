@@ -31,6 +31,7 @@ def project(pytester, monkeypatch, shared_cache):
     """A project with the latency suite and one FP32 model at two batch sizes."""
     monkeypatch.setenv("TRT_HARNESS_CACHE", str(shared_cache))
     monkeypatch.setenv("PYTHONPATH", str(SUITES.parent))
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # where the tests of the harness run in one
     extra = f"{TASK}\n[benchmark]\nbatch_sizes = [1, 4]\n"
     write_project(pytester.path, "latency", precisions=("fp32",), extra=extra)
     return pytester
