@@ -1,16 +1,16 @@
 """All intermediate tensors of a model compared with its FP16 version: our cost and Polygraphy's.
 
-    python -m benchmarks.layerwise [MODEL.onnx ...]     by default ResNet-50-sized and BERT-base-sized models
-
 The measure is CPU seconds over those of a bare process, which marks the tensors of both models as outputs,
-opens and runs both with ONNX Runtime, keeps what they return and computes nothing.  `whole` counts the whole
-process; `work` leaves out imports, which cost as much for a small model as for a large one, and is the figure
-that must be at most 1.3.  Other models are fed random normal numbers, batch 1 and 640 for other dynamic axes.
-Peak memory is that of the process; `pieces` is ours again with an eighth of the memory that all tensors need.
+opens and runs both with ONNX Runtime, keeps what they return and computes nothing; freeing it is not counted.
+`whole` counts the whole process; `work` leaves out imports, which cost as much for a small model as for a
+large one, and is the figure that must be at most 1.3: the exit code is 1 if it is more for one of the models.
+Of several runs, which take turns, the least counts.  Peak memory is that of the process; `pieces` is ours
+again with a thirty-second of the memory that all tensors need.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -25,9 +25,10 @@ import numpy as np
 
 from benchmarks.models import MODELS
 
-ROUNDS = 3
+ROUNDS = 5
 TARGET = 1.3
 MIB = 2**20
+DETECTOR = Path(__file__).parents[1] / "suites" / "models" / "ppocrv4_det" / "spec.toml"
 
 
 def prepare(source: Path, folder: Path) -> None:
@@ -180,13 +181,16 @@ def measure(source: Path, folder: Path) -> bool:
     for turn in range(ROUNDS):
         figures.run("bare", *_command("bare", folder))
         said = figures.run("ours", *_command("ours", folder, 512 * MIB))
-        pieces = figures.run("pieces", *_command("ours", folder, size // 4))
+        pieces = figures.run("pieces", *_command("ours", folder, size // 16))
         if turn == 0:
             polygraphy(figures, folder)
     print(f"{source.stem}: tensors and groups {said.split()[1:]}, in pieces {pieces.split()[1:]}")
     for who in figures.runs:
         print(figures.line(who), flush=True)
-    return figures.least("ours", 1) <= TARGET * figures.least("bare", 1)
+    ratio = figures.least("ours", 1) / figures.least("bare", 1)
+    if ratio > TARGET:
+        print(f"{source.stem}: {ratio:.2f}x is more than {TARGET}x")
+    return ratio <= TARGET
 
 
 def inputs(folder: Path) -> None:
@@ -216,21 +220,50 @@ def child(what: str, *arguments: str) -> None:
         ours(Path(arguments[0]), int(arguments[1]))
 
 
+def defaults(folder: Path) -> list[Path]:
+    """Models that are generated into `folder`, and the detector where it is fetched."""
+    from harness.assets import stored_path
+    from harness.spec_file import read_spec
+
+    command = [sys.executable, "-m", "benchmarks.models", str(folder)]
+    subprocess.run(command, check=True, capture_output=True)
+    generated, packaged = [folder / f"{name}.onnx" for name in MODELS], read_spec(DETECTOR).model.packaged
+    detector = stored_path(packaged) if packaged else None
+    if detector and detector.is_file():
+        return [*generated, detector]
+    print("PP-OCR det is left out, it is not fetched: make zoo")
+    return generated
+
+
 def main(models: list[Path]) -> int:
     """Measure all models; 1 if ours is beyond the target on one."""
-    good = True
     with tempfile.TemporaryDirectory() as root:
-        if not models:
-            models = [Path(root) / f"{name}.onnx" for name in MODELS]
-            subprocess.run([sys.executable, "-m", "benchmarks.models", root], check=True, capture_output=True)
-        for model in models:
+        good = True
+        for model in models or defaults(Path(root)):
             with tempfile.TemporaryDirectory(dir=root) as folder:
                 good &= measure(model, Path(folder))
     return 0 if good else 1
 
 
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.layerwise",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    told = (
+        "fed random normal numbers, batch 1 and 640 for other dynamic axes"
+        " (default: ResNet-50-sized, BERT-base-sized, and PP-OCR det where it is fetched)"
+    )
+    parser.add_argument("models", nargs="*", type=Path, metavar="MODEL.onnx", help=told)
+    parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
+    found = parser.parse_args()
+    if missing := [model for model in found.models if not model.is_file()]:
+        parser.error(f"no such file: {missing[0]}")
+    return found
+
+
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--child"]:
-        child(*sys.argv[2:])
-    else:
-        sys.exit(main([Path(name) for name in sys.argv[1:]]))
+    asked = arguments()
+    sys.exit(child(*asked.child) if asked.child else main(asked.models))

@@ -16,23 +16,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.buffers import LARGEST, WIDTH, Buffers
+
 BLOCK = 8192
-"""Elements in a block: three float64 buffers fit the cache, and BLAS starts no threads for so few."""
+"""Elements in a block, unless something else is asked for."""
+
+OTHERS = 1 << 16
+"""Bytes that a comparison needs beside its buffers, about."""
+
+SMALLEST = 2048
+"""Elements in a block of a pair, at least: fewer cost more calls than work."""
 
 _SIGN_AND_HALF = np.int32(-0x70002000)
 """The bits of a float32 that a float16, moved 13 bits up and sign-extended, fills rightly."""
+_SCALE = np.float32(2.0**112)
+"""Between the exponents of the two, read from the same bits."""
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
-
-
-ONES = np.ones(BLOCK)
-
-
-def total(values: Floats) -> float:
-    """The sum of at most BLOCK values, by BLAS, twice as fast as NumPy's own."""
-    return float(np.dot(values, ONES[: values.size]))
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def layout_of(shape: tuple[int, ...], batch_axis: int | None) -> Layout:
     return Layout(shape, None if batch_axis is None else batch_axis % len(shape))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Block:
     """Positions `start` to `stop` of the walk: `rows` x `channels` whole segments, or a part of one."""
 
@@ -88,41 +90,44 @@ class Block:
 
 
 def blocks_of(layout: Layout, block: int = BLOCK) -> Iterator[Block]:
-    """The blocks of a layout, in order, each of at most `block` elements."""
+    """The blocks of a layout, in order, of at most `block` elements and much the same size."""
     rows, channels, inner = layout.view
     length = channels * inner
     if not rows * length:
         return
     if length <= block:
-        yield from _whole_rows(rows, channels, length, block // length)
+        yield from _whole_rows(rows, channels, length, block)
     elif inner <= block:
         for row in range(rows):
-            yield from _whole_channels(row, channels, inner, block // inner)
+            yield from _whole_channels(row, channels, inner, block)
     else:
         for segment in range(rows * channels):
             yield from _parts(segment, channels, inner, block)
 
 
-def _whole_rows(rows: int, channels: int, length: int, step: int) -> Iterator[Block]:
-    for row in range(0, rows, step):
-        count = min(step, rows - row)
+def _whole_rows(rows: int, channels: int, length: int, block: int) -> Iterator[Block]:
+    for row, count in _shares(rows, block // length):
         yield Block(row * length, (row + count) * length, row, count, 0, channels)
 
 
-def _whole_channels(row: int, channels: int, inner: int, step: int) -> Iterator[Block]:
+def _whole_channels(row: int, channels: int, inner: int, block: int) -> Iterator[Block]:
     base = row * channels * inner
-    for channel in range(0, channels, step):
-        count = min(step, channels - channel)
+    for channel, count in _shares(channels, block // inner):
         start = base + channel * inner
         yield Block(start, start + count * inner, row, 1, channel, count)
 
 
 def _parts(segment: int, channels: int, inner: int, block: int) -> Iterator[Block]:
     row, channel = divmod(segment, channels)
-    base = segment * inner
-    for start in range(0, inner, block):
-        stop = min(start + block, inner)
-        yield Block(base + start, base + stop, row, 1, channel, 1)
+    for start, count in _shares(inner, block, segment * inner):
+        yield Block(start, start + count, row, 1, channel, 1)
+
+
+def _shares(count: int, most: int, start: int = 0) -> Iterator[tuple[int, int]]:
+    """`count` things from `start` on in as few shares of at most `most` as will do: first, and how many."""
+    step = -(-count // -(-count // most))
+    for first in range(0, count, step):
+        yield start + first, min(step, count - first)
 
 
 class Walk:
@@ -138,12 +143,9 @@ class Walk:
         return stretch
 
 
-def to_double(values: Array, target: Floats) -> None:
-    """Write `values`, of any real dtype, into `target`."""
-    if _finite_halves(values):
-        np.copyto(target, _widened(values, np.empty(values.size, np.float32)))
-    else:
-        np.copyto(target, values, casting="unsafe")
+def to_double(values: Array, target: Floats, room: Singles) -> None:
+    """Write `values`, of any real dtype, into `target`; `room` is for as many."""
+    np.copyto(target, _widened(values, room) if _finite_halves(values) else values, casting="unsafe")
 
 
 def as_single(values: Array, room: Singles) -> Singles:
@@ -164,63 +166,73 @@ def _widened(halves: Array, room: Singles) -> Singles:
     """
     bits = room.view(np.int32)
     np.copyto(bits, halves.view(np.int16))
-    bits <<= 13
-    bits &= _SIGN_AND_HALF
-    room *= np.float32(2.0**112)
-    return room
+    np.left_shift(bits, 13, out=bits)
+    np.bitwise_and(bits, _SIGN_AND_HALF, out=bits)
+    return np.multiply(room, _SCALE, out=room)
 
 
 def _finite_halves(values: Array) -> bool:
-    return values.dtype == np.float16 and values.flags.c_contiguous and _all_finite(values)
+    """Whether these are float16 numbers, none of them infinite or NaN: by the largest of either sign."""
+    if values.dtype != np.float16 or not values.flags.c_contiguous:
+        return False
+    signed, unsigned = values.view(np.int16), values.view(np.uint16)
+    return signed.item(signed.argmax()) < 0x7C00 and unsigned.item(unsigned.argmax()) < 0xFC00
 
 
-def _all_finite(halves: Array) -> bool:
-    magnitudes = halves.view(np.uint16) & np.uint16(0x7FFF)
-    return bool(magnitudes.max() < 0x7C00)
+def _step(size: int, nbytes: int) -> int:
+    """Elements in a block: all of a small tensor, else what keeps the buffers to a sixth of the tensors."""
+    return LARGEST if size <= LARGEST else min(LARGEST, max(SMALLEST, (nbytes - OTHERS) // (6 * WIDTH)))
 
 
 class Pair:
-    """Two tensors of one shape, loaded block by block into float64 buffers.
+    """Two tensors of one shape, loaded block by block: |actual - expected| and |expected|, as float64.
 
-    While a block is visited, `actual`, `expected` and `difference` hold its elements and `spare` is room for
-    as many; all are views of buffers that the next block overwrites.
+    While a block is visited, `room.d` and `room.r` hold the two, and `room.spare` is free.
     """
 
     def __init__(self, actual: Array, expected: Array, layout: Layout) -> None:
-        size = max(1, min(BLOCK, actual.size))
         self._walks = Walk(actual, layout), Walk(expected, layout)
-        self._buffers = tuple(np.empty(size, np.float64) for _ in range(4))
-        self._loaded: Block | None = None
-        self.layout = layout
+        self._loaded = (0, 0)
+        self.layout, self.size, self.nbytes = layout, actual.size, actual.nbytes + expected.nbytes
+        self.step = _step(self.size, self.nbytes)
+        self.room = Buffers()
 
     def blocks(self) -> Iterator[Block]:
         """The blocks, each loaded when it is yielded; a lone block is loaded once for all visits."""
-        for block in blocks_of(self.layout):
-            if block != self._loaded:
+        for block in blocks_of(self.layout, self.step):
+            if self._loaded != (block.start, block.stop):
                 self.load(block)
             yield block
 
     def load(self, block: Block) -> None:
-        """Fill the buffers with a block, of at most BLOCK elements."""
-        size = block.stop - block.start
-        self.actual, self.expected, self.difference, self.spare = (b[:size] for b in self._buffers)
-        for walk, buffer in zip(self._walks, (self.actual, self.expected), strict=True):
-            to_double(walk.read(block.start, block.stop), buffer)
-        np.subtract(self.actual, self.expected, out=self.difference)
-        self._loaded = block
-
-    def magnitude(self, values: Floats) -> Floats:
-        """|values|, in `spare`."""
-        return np.abs(values, out=self.spare)
+        """Fill the buffers with a block, of at most LARGEST elements."""
+        room, size = self.room, block.stop - block.start
+        if size != room.size:
+            room.resize(size)
+        actual, expected = self.read(block)
+        if actual.dtype == expected.dtype == np.float64:
+            np.subtract(actual, expected, out=room.d)
+            np.copyto(room.r, expected)
+        else:
+            to_double(actual, room.d, room.single)
+            to_double(expected, room.r, room.single)
+            np.subtract(room.d, room.r, out=room.d)
+        np.abs(room.both, out=room.both)
+        self._loaded = block.start, block.stop
 
     def read(self, block: Block) -> tuple[Array, Array]:
         """The block's elements of both tensors, in their own dtypes."""
-        actual, expected = (walk.read(block.start, block.stop) for walk in self._walks)
-        return actual, expected
+        actual, expected = self._walks
+        return actual.read(block.start, block.stop), expected.read(block.start, block.stop)
 
-    def drop_non_finite(self) -> int:
-        """Set to zero what is NaN or infinite on either side of the block; returns how many there were."""
-        bad = ~(np.isfinite(self.actual) & np.isfinite(self.expected))
-        for buffer in (self.actual, self.expected, self.difference):
-            buffer[bad] = 0.0
+    def signed(self, block: Block) -> tuple[Floats, Floats]:
+        """The block's elements of both tensors as float64, in arrays of their own."""
+        actual, expected = self.read(block)
+        return actual.astype(np.float64), expected.astype(np.float64)
+
+    def drop_non_finite(self, block: Block) -> int:
+        """Set to zero what is NaN or infinite on either side of the loaded block; returns how many are."""
+        actual, expected = self.signed(block)
+        bad = ~(np.isfinite(actual) & np.isfinite(expected))
+        self.room.both[:, bad] = 0.0
         return int(np.count_nonzero(bad))

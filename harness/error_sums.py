@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.blocks import ONES, Block, Floats, Layout, Pair, total
+from harness.blocks import Block, Floats, Layout, Pair
+from harness.buffers import ONES
+from harness.error_sample import Sample
 from harness.metrics import Group, NonFinite
 
 Peak = tuple[float, float, int]
@@ -16,25 +18,36 @@ Peak = tuple[float, float, int]
 
 @dataclass
 class Groups:
-    """Sums of |d| and |r| for every row, or every channel."""
+    """Sums for every row, or every channel: of |d| and of |r|, as the two rows of `both`."""
 
     axis: int
     elements: int
-    d: Floats
-    r: Floats
+    both: Floats
+
+    @property
+    def d(self) -> Floats:
+        """The sums of |d|."""
+        sums: Floats = self.both[0]
+        return sums
+
+    @property
+    def r(self) -> Floats:
+        """The sums of |r|."""
+        sums: Floats = self.both[1]
+        return sums
 
     def worst(self, floor: float) -> Group:
-        with np.errstate(all="ignore"):
-            quotient = self.d / np.maximum(self.r, floor)
+        """The group with the largest sum|d| / max(sum|r|, floor)."""
+        quotient = self.d / (np.maximum(self.r, floor) if floor else self.r)
         quotient[self.d == 0.0] = 0.0
-        index = int(np.argmax(quotient))
-        return Group(self.axis, index, self.d.size, float(quotient[index]))
+        index = int(quotient.argmax())
+        return Group(self.axis, index, quotient.size, quotient.item(index))
 
 
 def _groups(axis: int | None, count: int, size: int, bytes_held: int) -> Groups | None:
     if axis is None or size == count or count < 2 or 16 * count > max(bytes_held // 8, 1 << 20):
         return None
-    return Groups(axis, size // count, np.zeros(count), np.zeros(count))
+    return Groups(axis, size // count, np.zeros((2, count)))
 
 
 @dataclass
@@ -77,51 +90,50 @@ def empty_sums(layout: Layout, bytes_held: int, *, channels: bool) -> Sums:
     )
 
 
-def add_up(pair: Pair, bytes_held: int) -> Sums:
+def add_up(pair: Pair) -> tuple[Sums, Sample]:
     """Pass over `pair` once; see `empty_sums`."""
-    sums = empty_sums(pair.layout, bytes_held, channels=True)
+    sums, sample = empty_sums(pair.layout, pair.nbytes, channels=True), Sample(pair.size)
     for block in pair.blocks():
         add_block(sums, pair, block)
-    return sums
+        sample.add(pair.room, block.start)
+    return sums, sample
 
 
 def add_block(sums: Sums, pair: Pair, block: Block) -> None:
     """Add a block that `pair` has loaded; what is not finite on either side becomes zero in its buffers."""
-    d, size = pair.magnitude(pair.difference), block.stop - block.start
-    if not math.isfinite(total(d)):
+    room, size = pair.room, block.stop - block.start
+    d, r = room.totals()
+    if not math.isfinite(d):
         sums.odd.add(pair, block)
-        size -= pair.drop_non_finite()
-        d = pair.magnitude(pair.difference)
-    place = int(d.argmax())
-    sums.peaks.append((float(d[place]), abs(float(pair.expected[place])), block.start + place))
+        size -= pair.drop_non_finite(block)
+        d, r = room.totals()
+    place = int(room.d.argmax())
+    sums.peaks.append((room.d.item(place), room.r.item(place), block.start + place))
+    dd, rr = room.squares()
     sums.finite += size
-    sums.d += _sum_groups(sums, d, block, "d")
-    sums.r += _sum_groups(sums, pair.magnitude(pair.expected), block, "r")
-    sums.dd += float(np.dot(pair.difference, pair.difference))
-    sums.rr += float(np.dot(pair.expected, pair.expected))
+    sums.d += d
+    sums.r += r
+    sums.dd += dd
+    sums.rr += rr
+    if block.rows == block.channels == 1:
+        _add_to_one(sums, block, d, r)
+    elif sums.rows or sums.channels:
+        _add_to_many(sums, block, room.segments(block.rows, block.channels))
 
 
-def _sum_groups(sums: Sums, values: Floats, block: Block, which: str) -> float:
-    """The sum of a block's magnitudes, which are added to their rows and channels."""
-    if not (sums.rows or sums.channels):
-        return total(values)
-    segments = _segments(values, block)
+def _add_to_one(sums: Sums, block: Block, d: float, r: float) -> None:
+    for groups, index in (sums.rows, block.row), (sums.channels, block.channel):
+        if groups:
+            groups.both[0, index] += d
+            groups.both[1, index] += r
+
+
+def _add_to_many(sums: Sums, block: Block, segments: Floats) -> None:
     if sums.rows:
-        getattr(sums.rows, which)[block.row : block.row + block.rows] += segments @ ONES[: block.channels]
+        sums.rows.both[:, block.row : block.row + block.rows] += segments @ ONES[: block.channels]
     if sums.channels:
         span = slice(block.channel, block.channel + block.channels)
-        getattr(sums.channels, which)[span] += ONES[: block.rows] @ segments
-    return float(segments.sum())
-
-
-def _segments(values: Floats, block: Block) -> Floats:
-    """Sums of `values` by row and channel of the block."""
-    count = block.rows * block.channels
-    if count == 1:
-        return np.full((1, 1), total(values))
-    inner = values.size // count
-    sums = values if inner == 1 else values.reshape(count, inner) @ ONES[:inner]
-    return sums.reshape(block.rows, block.channels)
+        sums.channels.both[:, span] += ONES[: block.rows] @ segments
 
 
 class Odd:
@@ -132,14 +144,17 @@ class Odd:
     def __init__(self) -> None:
         self.first: dict[str, tuple[int, float, float]] = {}
         self.count: dict[str, int] = dict.fromkeys(self.KINDS, 0)
+        self.starts: set[int] = set()
 
     def add(self, pair: Pair, block: Block) -> None:
         """Look for the kinds in one loaded block."""
+        actual, expected = pair.signed(block)
+        self.starts.add(block.start)
         for kind in self.KINDS:
-            apart = np.flatnonzero(_is(kind, pair.actual) != _is(kind, pair.expected))
+            apart = np.flatnonzero(_is(kind, actual) != _is(kind, expected))
             self.count[kind] += apart.size
             place = int(apart[0]) if apart.size else 0
-            here = (block.start + place, float(pair.actual[place]), float(pair.expected[place]))
+            here = (block.start + place, float(actual[place]), float(expected[place]))
             if kind not in self.first or (apart.size and self.count[kind] == apart.size):
                 self.first[kind] = here
 

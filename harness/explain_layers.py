@@ -9,7 +9,7 @@ from harness.explain import headline, plain
 from harness.value_range import format_of
 
 if TYPE_CHECKING:
-    from harness.layers import Layer, Layers
+    from harness.layer_result import Layer, Layers
 
 
 def layers(found: Layers, subject: str = "", *, context: Sequence[str] = (), reproduce: str = "") -> str:

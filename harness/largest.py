@@ -6,21 +6,30 @@ import math
 
 import numpy as np
 
-from harness.blocks import BLOCK, Floats
+from harness.blocks import Floats
+
+SPARE = 512
+"""Room beyond the values wanted, at least."""
 
 
 class Largest:
-    """The largest `share` of `total` values, streamed: exact, in room for twice as many (and a block).
+    """The largest `share` of `total` values, streamed: exact, in room for half as many more.
 
     `threshold` is a value that at least as many values seen have reached: smaller ones need not be added.
+    It starts at `bound`, a guess, which was right if the largest are `complete` in the end.
     """
 
-    def __init__(self, total: int, share: float) -> None:
+    def __init__(self, total: int, share: float, bound: float = 0.0) -> None:
         self._total = total
         self._wanted = total - math.ceil((1.0 - share) * total) + 1
-        self._room = np.empty(min(total, self._wanted + max(self._wanted, BLOCK)), np.float64)
+        self._room = np.empty(min(total, self._wanted + max(self._wanted // 2, SPARE)), np.float64)
         self._used = 0
-        self.threshold = 0.0
+        self._bound = self.threshold = bound
+
+    @property
+    def complete(self) -> bool:
+        """Whether all are there: what was left out is 0, or not above as many as are wanted."""
+        return self._bound == 0.0 or self._used >= self._wanted
 
     def add(self, values: Floats) -> None:
         """Take values above the threshold into account."""
@@ -40,7 +49,9 @@ class Largest:
 
     def quantile(self, q: float) -> float:
         """The smallest value that a share `q` of all values does not exceed (`inverted_cdf`)."""
-        above = self._total - math.ceil(q * self._total)
-        if above >= self._used:
+        kept = self._room[: self._used]
+        place = kept.size - (self._total - math.ceil(q * self._total)) - 1
+        if place < 0:
             return 0.0
-        return float(np.partition(self._room[: self._used], self._used - above - 1)[self._used - above - 1])
+        kept.partition(place)
+        return kept.item(place)

@@ -11,12 +11,13 @@ from typing import Any, Protocol, runtime_checkable
 from numpy.typing import NDArray
 
 from harness.advice import addressed
-from harness.backends.base import Engine
+from harness.backends.base import NOTHING, Engine, Shapes
 from harness.compare import compare_outputs
 from harness.comparison import OutputsComparison
 from harness.engine import BuiltEngine
 from harness.histogram import tensor_histogram
-from harness.layers import NOTHING, LayerQuestion, Layers, Opener, compare_layers
+from harness.layer_result import Layers
+from harness.layers import LayerQuestion, Opener, compare_layers
 from harness.model import Subject
 from harness.onnx_graph import values_of
 from harness.precision import PrecisionPlan
@@ -152,7 +153,7 @@ def _question(
         shown = backend.showable(built.folder)
         offered = {name: size for name, size in offered.items() if name in shown}
 
-    def engine(tensors: Sequence[str], _: Outputs = NOTHING, /) -> Engine:
+    def engine(tensors: Sequence[str], _: Outputs = NOTHING, __: Shapes = NOTHING, /) -> Engine:
         return built.open_instrumented(tensors)
 
     return LayerQuestion(

@@ -11,8 +11,8 @@ import onnx_ir as ir
 
 from harness import onnx_file
 from harness.backends.base import Tensors
-from harness.lowering.stubs import through
-from harness.onnx_graph import subgraphs
+from harness.lowering.stubs import without_weights
+from harness.onnx_graph import subgraphs, values_of
 
 _COMPARABLE = frozenset(
     {
@@ -58,55 +58,64 @@ def _comparable(value: ir.Value) -> bool:
     return known and (value.dtype is None or value.dtype in _COMPARABLE)
 
 
-def bytes_of(model: ir.Model, names: Sequence[str], feeds: Tensors) -> dict[str, int]:
-    """Bytes of each tensor of `model` for `feeds`: by shape inference, and where that cannot tell by one run.
+@dataclass(frozen=True)
+class Extent:
+    """Shape and bytes of a tensor."""
+
+    shape: tuple[int, ...]
+    nbytes: int
+
+
+def extents_of(model: ir.Model, names: Sequence[str], feeds: Tensors) -> dict[str, Extent]:
+    """The extent of each tensor of `model` for `feeds`: by shape inference, where that fails by one run.
 
     The run returns shapes alone, so that it needs no memory for the tensors.
     """
-    fixed = _inferred(model, feeds)
-    values = {value.name: value for node in fixed.graph for value in node.outputs if value.name}
-    known = {name: size for name in names if (size := _size(values[name])) is not None}
-    unknown = {name: values[name] for name in names if name not in known}
-    if unknown:
-        known |= _measured(fixed, unknown, feeds)
-    return {name: known[name] for name in names}
+    types = _inferred(model, feeds)
+    shapes = {name: shape for name in names if (shape := _shape(types.get(name))) is not None}
+    if unknown := [name for name in names if name not in shapes]:
+        shapes |= _measured(model, unknown, feeds)
+    return {n: Extent(shapes[n], _width(types.get(n)) * math.prod(shapes[n])) for n in names}
 
 
-def _inferred(model: ir.Model, feeds: Tensors) -> ir.Model:
-    fixed = onnx_file.clone(model)
-    for value in fixed.graph.inputs:
-        if (name := value.name or "") in feeds:
-            value.shape = ir.Shape(feeds[name].shape)
+def _inferred(model: ir.Model, feeds: Tensors) -> dict[str, onnx.TypeProto.Tensor]:
+    """Types of tensors by name, as far as shape inference finds them."""
+    proto = without_weights(model)
+    for value in proto.graph.input:
+        if value.name in feeds:
+            sizes = [onnx.TensorShapeProto.Dimension(dim_value=size) for size in feeds[value.name].shape]
+            value.type.tensor_type.shape.CopyFrom(onnx.TensorShapeProto(dim=sizes))
+    graph = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
+    return {value.name: value.type.tensor_type for value in (*graph.value_info, *graph.output)}
 
-    def run(proto: onnx.ModelProto) -> onnx.ModelProto:
-        return onnx.shape_inference.infer_shapes(proto, data_prop=True)
 
-    return through(fixed, run)
-
-
-def _size(value: ir.Value) -> int | None:
-    if value.shape is None or not all(isinstance(size, int) for size in value.shape):
+def _shape(found: onnx.TypeProto.Tensor | None) -> tuple[int, ...] | None:
+    if found is None or not found.HasField("shape"):
         return None
-    return _width(value) * math.prod(int(size) for size in value.shape if isinstance(size, int))
+    sizes = tuple(size.dim_value if size.HasField("dim_value") else -1 for size in found.shape.dim)
+    return None if -1 in sizes else sizes
 
 
-def _measured(model: ir.Model, values: Mapping[str, ir.Value], feeds: Tensors) -> dict[str, int]:
-    """Add a Shape node behind each of `values`, tensors of `model`, which changes, and run it."""
+def _measured(model: ir.Model, names: Sequence[str], feeds: Tensors) -> dict[str, tuple[int, ...]]:
+    """Shapes of tensors, by a run of a copy of `model` with a Shape node behind each."""
     from harness.backends.onnxruntime import open_model
 
-    for name, value in values.items():
-        model.graph.append(ir.node("Shape", [value], outputs=[_shape_value(name)]))
-    with open_model(model, [name + _SHAPE_SUFFIX for name in values]) as engine:
+    copy = onnx_file.clone(model)
+    values = {value.name: value for value in values_of(copy.graph)}
+    copy.graph.extend(ir.node("Shape", [values[name]], outputs=[_shape_value(name)]) for name in names)
+    with open_model(copy, [name + _SHAPE_SUFFIX for name in names]) as engine:
         shapes = engine.run(feeds)
-    return {n: _width(v) * math.prod(int(s) for s in shapes[n + _SHAPE_SUFFIX]) for n, v in values.items()}
+    return {name: tuple(shapes[name + _SHAPE_SUFFIX].tolist()) for name in names}
 
 
 def _shape_value(name: str) -> ir.Value:
     return ir.Value(name=name + _SHAPE_SUFFIX, type=ir.TensorType(ir.DataType.INT64))
 
 
-def _width(value: ir.Value) -> int:
-    return 4 if value.dtype is None else max(1, math.ceil(value.dtype.bitwidth / 8))
+def _width(found: onnx.TypeProto.Tensor | None) -> int:
+    """Bytes of an element; those of a float32 where its type is unknown."""
+    kind = ir.DataType(found.elem_type if found else 0)
+    return max(1, math.ceil(kind.bitwidth / 8)) if kind else 4
 
 
 @dataclass(frozen=True)
@@ -117,19 +126,21 @@ class Groups:
     oversized: tuple[str, ...]
 
 
-def groups_of(needs: Mapping[str, int], memory_bytes: int) -> Groups:
-    """Tensors in order, in as few groups as the order allows; `needs` is bytes that comparing each takes."""
+def groups_of(needs: Mapping[str, int], memory_bytes: int, *, enough_bytes: int | None = None) -> Groups:
+    """Tensors in order, in as few groups as the order allows; `needs` is bytes that comparing each takes.
+
+    A group takes `memory_bytes` at most, and `enough_bytes` unless a tensor alone takes more.
+    """
     groups: list[list[str]] = []
-    room, oversized = 0, []
+    most, room = min(memory_bytes, enough_bytes or memory_bytes), 0
     for name, need in needs.items():
-        if need > memory_bytes:
-            oversized.append(name)
         if not groups or need > room:
             groups.append([])
-            room = memory_bytes
+            room = most
         groups[-1].append(name)
         room -= need
-    return Groups(tuple(map(tuple, groups)), tuple(oversized))
+    oversized = tuple(name for name, need in needs.items() if need > memory_bytes)
+    return Groups(tuple(map(tuple, groups)), oversized)
 
 
 def last_reads(places: Sequence[Place]) -> dict[str, int]:

@@ -5,9 +5,13 @@ brief measurement (`brief_sums`) has no second pass: it takes high quantiles and
 spaced sample, and the largest local error from that sample and the largest |d| of every block, which no gross
 error evades.  Verdicts rest on measurements that are not brief, all in float64.
 
-Memory beyond the tensors: four buffers of 8,192 elements (brief: two more of 32,768), the largest 1 % of the
-local errors twice over, and two sums a row and a channel; rows or channels whose sums would take more than an
-eighth of the tensors (and 1 MiB) are left out.
+The second pass need look closely only at what may be among the largest 1 % of the local errors.  A sample
+of the first says from where on that is likely; where it was wrong, the pass is made again without it.
+
+Memory beyond the tensors: three buffers of up to 16,384 elements, fewer for tensors below about 8 MB (brief:
+two of 65,536, of float32); the largest 1 % of the local errors, half as many more, and a sample of at most
+8,192; two sums a row and a channel, but rows or channels whose sums would take more than an eighth of the
+tensors (and 1 MiB) are left out.
 """
 
 from __future__ import annotations
@@ -17,15 +21,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harness.blocks import Array, Floats, Pair, layout_of, total
+from harness.blocks import Array, Floats, Pair, layout_of
 from harness.brief_sums import Brief, survey
 from harness.error_sums import Sums, add_up
-from harness.local_error import LocalErrors
+from harness.local_error import TINY, LocalErrors, local_errors
 from harness.metrics import Element, Metrics, decibels, ratio
 from harness.value_range import Format
 
 P99, P999 = 0.99, 0.999
-TINY = float(np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True)
@@ -72,53 +75,59 @@ def measure_error(
             measures = _measures(found.sums, rtol, atol, scale)
             metrics = _metrics(pair, tensors, found.sums, scale, measures, _sampled(found, measures))
             return replace(metrics, values=found.values)
-        sums = add_up(pair, actual.nbytes + expected.nbytes)
-        measures = _measures(sums, rtol, atol, scale)
-        return _metrics(pair, tensors, sums, scale, measures, _exact(pair, sums, measures))
+        sums, measures, bound = _first_pass(pair, rtol, atol, scale)
+        local = _second_pass(pair, sums, measures, bound)
+        return _metrics(pair, tensors, sums, scale, measures, local)
 
 
 def _measures(sums: Sums, rtol: float, atol: float | None, scale: float | None) -> _Measures:
     return _Measures(max(sums.mean, scale or 0.0), rtol * sums.rms if atol is None else atol, rtol)
 
 
-def _exact(pair: Pair, sums: Sums, measures: _Measures) -> _Local:
-    errors, violations, quotients = LocalErrors(sums.finite, 1.0 - P99, measures.unit), 0, 0.0
+def _first_pass(
+    pair: Pair, rtol: float, atol: float | None, scale: float | None
+) -> tuple[Sums, _Measures, float]:
+    sums, sample = add_up(pair)
+    measures = _measures(sums, rtol, atol, scale)
+    return sums, measures, sample.bound(measures.unit, 1.0 - P99)
+
+
+def _second_pass(pair: Pair, sums: Sums, measures: _Measures, bound: float) -> _Local:
+    """Pass over `pair` once more; and again if too few local errors were above `bound`, a guess."""
+    errors = LocalErrors(sums.finite, 1.0 - P99, measures.unit, bound=bound, most=pair.step // 8)
+    room, violations, quotients = pair.room, 0, 0.0
     for block, (peak, _, _) in zip(pair.blocks(), sums.peaks, strict=True):
-        if sums.odd.first:
-            pair.drop_non_finite()
-        d = np.abs(pair.difference, out=pair.difference)
-        r = np.abs(pair.expected, out=pair.expected)
-        errors.add(d, r, block.start)
+        if block.start in sums.odd.starts:
+            pair.drop_non_finite(block)
+        np.divide(room.d, np.add(room.r, TINY, out=room.spare), out=room.spare)
+        quotients += room.spare_total()
+        errors.add(room, block.start)
         if peak > measures.atol:
-            violations += _violations(d, r, measures)
-        quotients += total(np.divide(d, np.add(r, TINY, out=pair.spare), out=pair.spare))
-    errors.finish()
+            violations += _violations(room.d, room.r, measures, room.spare)
+    if not errors.finish():
+        return _second_pass(pair, sums, measures, 0.0)
     count = max(sums.finite, 1)
     quantiles = errors.quantile(P99), errors.quantile(P999)
     return _Local(*quantiles, errors.error, errors.position, violations / count, quotients / count)
 
 
-def _violations(d: Floats, r: Floats, measures: _Measures) -> int:
-    return int(np.count_nonzero(d > measures.atol + measures.rtol * r))
+def _violations(d: Floats, r: Floats, measures: _Measures, room: Floats | None = None) -> int:
+    allowed = np.multiply(r, measures.rtol, out=room)
+    allowed += measures.atol
+    return int(np.count_nonzero(d > allowed))
 
 
 def _sampled(found: Brief, measures: _Measures) -> _Local:
     peaks, unit = np.array(found.sums.peaks).reshape(-1, 3), measures.unit
     violations = _violations(found.d, found.r, measures) / max(found.d.size, 1)
-    some = _local_errors(found.d, found.r, unit)
-    errors = np.concatenate([some, _local_errors(peaks[:, 0], peaks[:, 1], unit)])
+    some = local_errors(found.d, found.r, unit)
+    errors = np.concatenate([some, local_errors(peaks[:, 0], peaks[:, 1], unit)])
     if not errors.size:
         return _Local(0.0, 0.0, -1.0, 0, 0.0, math.nan)
     best = int(errors.argmax())
     position = int(np.concatenate([found.at, peaks[:, 2].astype(np.intp)])[best])
     error = float(errors[best]) if errors[best] > 0.0 else -1.0
     return _Local(*_quantiles(some), error, position, violations, math.nan)
-
-
-def _local_errors(d: Floats, r: Floats, unit: float) -> Floats:
-    errors = d / np.maximum(r, unit)
-    errors[(d == 0.0) | np.isnan(errors)] = 0.0
-    return errors
 
 
 def _quantiles(errors: Floats) -> tuple[float, float]:

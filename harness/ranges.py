@@ -164,7 +164,7 @@ def run_apart(model: ir.Model, names: Sequence[str], feeds: Iterable[Tensors]) -
     with tempfile.TemporaryDirectory(prefix="trt-harness-") as folder:
         path = Path(folder) / "model.onnx"
         onnx_file.write(model, path)
-        return isolated(_run_file, path, tuple(names), list(feeds))
+        return isolated(_run_file, path, tuple(names), list(feeds), reuse=True)
 
 
 def _run_file(path: Path, names: Sequence[str], feeds: Iterable[Tensors]) -> list[Scalars]:

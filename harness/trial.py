@@ -37,7 +37,7 @@ def _tried(subject: Subject) -> Mapping[str, Any]:
         path = Path(folder) / "model.onnx"
         onnx_file.write(subject.exact, path)
         try:
-            said = isolated(_run, path, feed, timeout_s=TIMEOUT_S, memory_bytes=memory_limit())
+            said = isolated(_run, path, feed, timeout_s=TIMEOUT_S, memory_bytes=memory_limit(), reuse=True)
         except RunError as error:
             raise RunError(f"{subject.spec.name}: the FP32 model, tried apart: {error}") from error
     return {"said": said}

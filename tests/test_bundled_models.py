@@ -111,12 +111,18 @@ def test_the_transformer_needs_each_of_its_five_fp32_nodes():
 
 
 def test_magika_needs_its_two_fp32_nodes():
+    """What they leave is the rounding of the last logits: at most 1e-5 where the model is sure."""
     spec = spec_of("magika")
     model, plan = normalised(spec), spec.plan(Precision.FP16)
-    feeds = Feeds(spec).feed({"bytes": (8, 2048)})
+    feeds = Feeds(spec).feed({"bytes": (14, 2048)})
     expected = run_model(model, feeds)["target_label"]
     assert len(plan.fp32_nodes) == 2
-    assert mre(emulated(model, plan, feeds)["target_label"], expected) < 5e-4
+    found = emulated(model, plan, feeds)["target_label"]
+    assert mre(found, expected) < 3e-4
+    sure = expected.max(-1) > 0.999995
+    assert sure.sum() >= 3
+    assert min(mre(found[[row]], expected[[row]]) for row in np.flatnonzero(~sure)) > 1e-5
+    assert mre(found[sure], expected[sure]) < 1e-5
     without = emulated(model, PrecisionPlan(Precision.FP16), feeds)["target_label"]
     assert mre(without, expected) > 1.5
-    assert not (without.argmax(-1) == labels(spec)[:8]).any()
+    assert not (without.argmax(-1) == labels(spec)).any()

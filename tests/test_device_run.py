@@ -90,6 +90,56 @@ def test_device_runs_copy_only_when_told(engine: OrtDeviceEngine) -> None:
     device.synchronize(7)
 
 
+@pytest.mark.parametrize("end", ["closed", "other runs"])
+def test_runs_that_did_not_wait_are_followed_by_one_that_waits(
+    engine: OrtDeviceEngine, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """Or ONNX Runtime's CUDA provider aborts the process when the session of an LSTM ends."""
+    (run,) = engine.residents([odd_feeds(2)])
+    run.enqueue()
+    device: Any = engine._device
+    waited: list[str] = []
+    start, synchronize = engine._start, device.synchronize
+    monkeypatch.setattr(engine, "_start", lambda *a: (waited.append(_waits(engine, a)), start(*a)))
+    monkeypatch.setattr(device, "synchronize", lambda *a: (waited.append("synchronize"), synchronize(*a)))
+    if end == "closed":
+        engine.close()
+    else:
+        engine.residents([])
+    assert waited == ["0", "synchronize"]
+
+
+def _waits(engine: OrtDeviceEngine, started: Any) -> str:
+    options: str = engine._options(started[1]).get_run_config_entry("disable_synchronize_execution_providers")
+    return options
+
+
+def test_only_device_runs_do_not_wait(engine: OrtDeviceEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    plain = engine._options
+    monkeypatch.setattr(
+        engine, "_options", lambda graph, wait=True: (asked.append(wait), plain(graph, wait=wait))[1]
+    )
+    engine.run(odd_feeds(2))
+    assert asked == [True]
+    engine.residents([odd_feeds(2)])
+    assert asked == [True, True, False]
+
+
+def test_an_engine_whose_device_is_lost_closes(
+    engine: OrtDeviceEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: Any) -> None:
+        raise RunError("the device is lost")
+
+    (run,) = engine.residents([odd_feeds(2)])
+    monkeypatch.setattr(engine, "_start", lost)
+    engine.close()
+    assert engine.session is None
+    with pytest.raises(RunError):
+        run.enqueue()
+
+
 def test_memory_of_device_runs_is_used_again(engine: OrtDeviceEngine) -> None:
     device: Any = engine._device
     engine.residents([odd_feeds(4), odd_feeds(4)])
@@ -106,7 +156,9 @@ def test_device_runs_of_a_cuda_graph_have_ids_of_their_own_and_plain_runs_none(
         engine._graphs = True
         asked: list[int] = []
         plain = engine._options
-        monkeypatch.setattr(engine, "_options", lambda graph: (asked.append(graph), plain(-1))[1])
+        monkeypatch.setattr(
+            engine, "_options", lambda graph, **how: (asked.append(graph), plain(-1, **how))[1]
+        )
         engine.run(FEEDS)
         engine.residents([FEEDS, FEEDS])
     assert [graph for graph in asked if graph != -1] == [1, 2]

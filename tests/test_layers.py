@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,10 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from harness.backends.ort_slices import SliceOpener, slice_of
-from harness.errors import DataError, RunError
-from harness.layer_graph import bytes_of, groups_of, places_of
-from harness.layers import NOTHING, LayerQuestion, Layers, compare_layers
+from harness.backends.base import NOTHING
+from harness.backends.ort_slices import SliceOpener
+from harness.errors import DataError
+from harness.layer_graph import Extent, extents_of, groups_of, places_of
+from harness.layer_result import Layers
+from harness.layers import LayerQuestion, compare_layers
 from harness.precision import TOLERANCES, UNIT_ROUNDOFF, Precision
 from harness.value_range import BF16, FP16, FP32, measure_range
 
@@ -262,7 +265,7 @@ def test_a_node_with_a_subgraph_reads_what_its_body_reads() -> None:
     assert {"p", "a", "x"} <= set(places["y"].reads)
 
 
-def test_bytes_come_from_inference_and_from_a_run_where_it_cannot_tell() -> None:
+def test_extents_come_from_inference_and_from_a_run_where_it_cannot_tell() -> None:
     text = """
     <ir_version: 9, opset_import: ["" : 19]>
     some (float[N, 4] x) => (float[M] y)
@@ -276,8 +279,13 @@ def test_bytes_come_from_inference_and_from_a_run_where_it_cannot_tell() -> None
     """
     model = ir.serde.deserialize_model(onnx.parser.parse_model(text))
     feeds = {"x": np.array([[1, 0, 2, 0], [0, 0, 0, 3]], np.float32)}
-    found = bytes_of(model, ["m", "h", "i", "y"], feeds)
-    assert found == {"m": 32, "h": 16, "i": 48, "y": 12}
+    found = extents_of(model, ["m", "h", "i", "y"], feeds)
+    assert found == {
+        "m": Extent((2, 4), 32),
+        "h": Extent((2, 4), 16),
+        "i": Extent((2, 3), 48),
+        "y": Extent((3,), 12),
+    }
 
 
 @given(st.dictionaries(st.text(min_size=1), st.integers(0, 1000)), st.integers(1, 3000))
@@ -287,6 +295,12 @@ def test_groups_keep_the_order_and_the_memory(sizes: dict[str, int], memory: int
     for group in found.groups:
         assert sum(sizes[name] for name in group) <= memory or len(group) == 1
     assert set(found.oversized) == {name for name, size in sizes.items() if size > memory}
+
+
+def test_groups_are_small_where_that_is_enough() -> None:
+    found = groups_of({"a": 10, "b": 10, "c": 70, "d": 10}, 60, enough_bytes=20)
+    assert found.groups == (("a", "b"), ("c",), ("d",))
+    assert found.oversized == ("c",)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
@@ -304,38 +318,34 @@ def test_range_is_the_formula(dtype: Any, number_format: Any) -> None:
 def test_groups_that_start_from_kept_tensors_give_the_same(
     model: ir.Model, feeds: dict[str, NDArray[Any]], memory: int
 ) -> None:
-    nodes: list[list[str]] = []
+    nodes: list[str] = []
+    opener = SliceOpener(model)
 
-    def opened(tensors: Sequence[str], given: Mapping[str, Any] = NOTHING, /) -> Any:
-        nodes.append([node.name for node in slice_of(model, tensors, given).graph])
-        return SliceOpener(model)(tensors, given)
+    def opened(tensors: Sequence[str], given: Mapping[str, Any] = NOTHING, *more: Any) -> Any:
+        nodes.extend(node.name for node in opener.parts.between(given, tensors).model.graph.node)
+        return opener(tensors, given, *more)
 
     asked = question(model, feeds, {}, memory_bytes=memory, engine=opened, sliced=True)
     found = compare_layers(asked)
     assert names(found.layers) == ["a", "b", "s", "c", "d", "out"]
     assert [layer.error for layer in found.layers] == [0.0] * 6
-    assert sum(map(len, nodes)) == len(list(model.graph)), "every node runs once"
+    assert nodes == [node.name for node in model.graph], "every node runs once"
     assert found.observer_effect < 1e-6
 
 
-def test_a_slice_computes_a_given_tensor_again_where_its_node_is_needed() -> None:
-    text = """
-    <ir_version: 9, opset_import: ["" : 19]>
-    split (float[4] x) => (float[2] y)
-    {
-        a, b = Split <axis = 0, num_outputs = 2> (x)
-        y = Add (a, b)
-    }
-    """
-    model = ir.serde.deserialize_model(onnx.parser.parse_model(text))
-    x = np.arange(4, dtype=np.float32)
-    with SliceOpener(model)(["y"], {"a": x[:2] + 9}) as engine:
-        assert [info.name for info in engine.inputs] == ["x"]
-        assert engine.run({"x": x})["y"].tolist() == [2.0, 4.0]
-    with SliceOpener(model)(["y"], {"a": x[:2] + 9, "b": x[2:]}) as engine:
-        assert engine.run({"x": x, "a": x[:2] + 9, "b": x[2:]})["y"].tolist() == [11.0, 13.0]
-
-
-def test_a_slice_of_a_tensor_that_is_not_there_is_an_error(model: ir.Model) -> None:
-    with pytest.raises(RunError, match="no tensor named 'nope'"):
-        slice_of(model, ["nope"], {})
+def test_slices_take_no_more_memory_than_they_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.layers.SLICE_BYTES", 1 << 20)
+    nodes = " ".join(f"t{i + 1} = Abs (t{i})" for i in range(40))
+    header = '<ir_version: 9, opset_import: ["" : 19]> chain (float[N] t0) => (float[N] out)'
+    deep = ir.serde.deserialize_model(onnx.parser.parse_model(f"{header} {{ {nodes} out = Abs (t40) }}"))
+    feeds = {"t0": np.ones(1 << 16, np.float32)}
+    offered = {f"t{i + 1}": 4 for i in range(40)}
+    openers = SliceOpener(deep), SliceOpener(deep)
+    asked = question(deep, feeds, {}, offered=offered, reference=openers[0], engine=openers[1], sliced=True)
+    tracemalloc.start()
+    found = compare_layers(asked)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (found.groups, len(found.layers)) == (20, 40)
+    assert sum(opener.room.nbytes for opener in openers) <= 9 / 8 * (1 << 20)
+    assert peak < 2 << 20, "besides the rooms, of 20 MiB in all"

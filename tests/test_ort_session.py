@@ -83,7 +83,7 @@ class TestOpenModel:
         monkeypatch.setattr("harness.backends.ort_weights.LARGE_BYTES", 0)
         bare = detach(mlp)
         assert set(bare.weights) == set(mlp.graph.initializers)
-        assert len(bare.model) < onnx_file.weight_bytes(mlp)
+        assert bare.model.ByteSize() < onnx_file.weight_bytes(mlp)
         assert relative(run_model(mlp, FEEDS, settings=SessionSettings(level=level))["y"]) < 1e-6
 
     def test_weights_outlive_the_model_that_brought_them(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,6 +133,18 @@ class TestRun:
     def test_runs_are_bit_equal(self, mlp: ir.Model) -> None:
         with open_model(mlp, optimised=True) as engine:
             np.testing.assert_array_equal(engine.run(FEEDS)["y"], engine.run(FEEDS)["y"])
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        ("spin", "key"),
+        [("runs", "session.force_spinning_stop"), ("never", "session.intra_op.allow_spinning")],
+    )
+    def test_threads_wait_as_asked(self, spin: Any, key: str) -> None:
+        value = {"runs": "1", "never": "0"}[spin]
+        assert SessionSettings(spin=spin).options().get_session_config_entry(key) == value
+        with pytest.raises(RuntimeError):
+            SessionSettings().options().get_session_config_entry(key)
 
 
 class TestSelfTest:

@@ -27,7 +27,7 @@ from common import ROOT, environment, here, options, table, where, write
 TARGETS = {2: 1.8, 4: 3.4}
 PRECISIONS = ("fp32", "fp16", "int8", "int8+fp16")
 SUITES = ("suites/test_engines.py", "suites/test_outputs.py", "suites/test_accuracy.py")
-LISTS = ("verdicts", "models", "not_passed")
+LISTS = ("verdicts", "models", "not_passed", "durations")
 WARM_UP = "tabular_mlp"
 GOOD = ("passed", "skipped", "xfailed")
 SPEC = """\
@@ -115,6 +115,7 @@ def run(gpus: tuple[str, ...], cpus: list[int], chosen: list[str], provider: str
         "exit": done.returncode,
         "models": sorted({model for model, _ in cases}),
         "not_passed": unlike,
+        "durations": {test.nodeid: round(test.duration_s, 2) for test in (found.tests if found else ())},
         "verdicts": dict(sorted(verdicts.items())),
     }
 

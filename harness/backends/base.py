@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from harness.spec import BuildSpec, Profile
 
 Tensors = Mapping[str, NDArray[Any]]
+Shapes = Mapping[str, tuple[int, ...]]
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 Face = Literal["verified", "deployed"]
 """`verified`: what outputs are judged on; `deployed`: what a deployment would run, and what is timed.
 

@@ -196,7 +196,7 @@ class OnnxRuntimeBackend:
             return try_faces(faces, shapes)
         try:
             memory = memory_limit() if self.provider == CPU else None
-            return isolated(try_faces, faces, shapes, timeout_s=self.trial_s, memory_bytes=memory)
+            return isolated(try_faces, faces, shapes, timeout_s=self.trial_s, memory_bytes=memory, reuse=True)
         except RunError as error:
             raise BuildError(f"{what}: a trial run in a process of its own failed: {error}") from error
 

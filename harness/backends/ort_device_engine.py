@@ -6,6 +6,7 @@ stream and events come from `device`, over cuda-python or pycuda.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -110,7 +111,7 @@ class OrtDeviceEngine(OrtEngine):
             pointer = buffers.space(key, _nbytes(dtype, shape))
             outputs[name] = self._slot(key, buffers, pointer, dtype, shape)
             binding.bind_output(name, self._kind, 0, _element(dtype), list(shape), pointer)
-        options = self._options(next(self._ids) if self._graphs else NO_GRAPH)
+        options = self._options(next(self._ids) if self._graphs else NO_GRAPH, wait=False)
         start = _Start(self._session.run_with_iobinding, binding, options, self._device)
         self._starts.append(start)
         run = DeviceRun(
@@ -152,10 +153,10 @@ class OrtDeviceEngine(OrtEngine):
         except ORT_ERRORS as error:
             raise explained(f"ONNX Runtime: {one_line(error)}", self._device.memory) from error
 
-    def _options(self, graph: int) -> Any:
+    def _options(self, graph: int, *, wait: bool = True) -> Any:
         options = ort.RunOptions()
         options.add_run_config_entry("gpu_graph_id", str(graph))
-        options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        options.add_run_config_entry("disable_synchronize_execution_providers", "0" if wait else "1")
         return options
 
     def _slot(
@@ -170,15 +171,30 @@ class OrtDeviceEngine(OrtEngine):
 
     def _forget(self) -> None:
         """Device runs may be held longer than the session, which must be freed before the device."""
-        for start in self._starts:
-            start.run = start.binding = None
-        self._starts.clear()
+        starts, self._starts = self._starts, []
+        try:
+            if starts:
+                self._settle(starts[-1].binding)
+        finally:
+            for start in starts:
+                start.run = start.binding = None
+
+    def _settle(self, binding: Any) -> None:
+        """One run that waits, after those that did not.
+
+        ONNX Runtime frees pinned memory of its kernels (LSTM's, for one) at the end of a run that waits.
+        What is left when the session ends is freed by a thread of the driver, where CUDA forbids it, and the
+        process aborts.
+        """
+        self._start(binding, NO_GRAPH)
+        self._device.synchronize(self._stream)
 
     def close(self) -> None:
         """Free session, bindings and device memory, in that order; again: nothing."""
         if self._session is None:
             return
-        self._forget()
+        with contextlib.suppress(RunError):  # of a device that is lost, say
+            self._forget()
         super().close()
         self._device.close()
 

@@ -75,4 +75,4 @@ def _values(graph: ir.Graph) -> dict[str, ir.Value]:
 
 def _session_of(model: ir.Model, settings: SessionSettings) -> Any:
     bare = detach(model)
-    return session_of(bare.model, settings, weights=bare.weights)
+    return session_of(bare.model.SerializeToString(), settings, weights=bare.values())

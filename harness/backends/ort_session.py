@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnxruntime as ort
@@ -44,8 +44,8 @@ ERRORS_ONLY = 3
 class SessionSettings:
     """How a session runs: provider and its options, graph optimisation, threads (0: ONNX Runtime decides).
 
-    `level`: "none", "basic" or "all".  `spin`: whether its threads wait busily between runs, which costs
-    whatever computes there.
+    `level`: "none", "basic" or "all".  `spin`: when its threads wait busily, which costs whatever computes
+    there: "always", within "runs" alone, or "never".
     """
 
     provider: str = CPU
@@ -53,7 +53,7 @@ class SessionSettings:
     level: str = "none"
     intra_op_threads: int = 0
     inter_op_threads: int = 0
-    spin: bool = True
+    spin: Literal["always", "runs", "never"] = "always"
 
     def options(self) -> Any:
         """The `SessionOptions`: deterministic; of ONNX Runtime's own log only errors."""
@@ -63,8 +63,10 @@ class SessionSettings:
         options.inter_op_num_threads = self.inter_op_threads
         options.use_deterministic_compute = True
         options.log_severity_level = ERRORS_ONLY
-        if not self.spin:
+        if self.spin == "runs":
             options.add_session_config_entry("session.force_spinning_stop", "1")
+        if self.spin == "never":
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         return options
 
     def providers(self) -> list[Any]:

@@ -1,63 +1,84 @@
-"""The part of a model between tensors that are given and tensors that are wanted, run by itself."""
+"""Parts of a model between tensors that are given and tensors that are wanted, run by themselves."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
 
 import onnx_ir as ir
+import onnxruntime as ort
 
-from harness.backends.base import Tensors
-from harness.backends.ort_models import open_model
-from harness.backends.ort_session import OrtEngine, SessionSettings
-from harness.errors import RunError
-from harness.onnx_graph import values_of
+from harness.backends.base import NOTHING, Shapes, Tensors
+from harness.backends.ort_parts import Parts
+from harness.backends.ort_provider import CPU, require_provider
+from harness.backends.ort_room import Room
+from harness.backends.ort_session import ORT_ERRORS, OrtEngine, SessionSettings, session_of
+from harness.backends.ort_values import from_ort, to_ort
+from harness.backends.ort_weights import detach
 
-NOTHING: Tensors = MappingProxyType({})
+FATAL_ONLY = 4
+_RETRIED: tuple[type[Exception], ...] = (*ORT_ERRORS, OSError)
 
 
 @dataclass(frozen=True)
 class SliceOpener:
-    """Opens parts of `model`."""
+    """Opens parts of `model`, which is taken apart once for all; it must not change meanwhile."""
 
     model: ir.Model
     settings: SessionSettings = field(default_factory=SessionSettings)
+    room: Room = field(default_factory=Room, init=False, repr=False, compare=False)
 
-    def __call__(self, tensors: Sequence[str], given: Tensors = NOTHING, /) -> OrtEngine:
+    def __call__(
+        self, tensors: Sequence[str], given: Tensors = NOTHING, shapes: Shapes = NOTHING, /
+    ) -> OrtEngine:
         """An engine that computes `tensors` from the model's inputs and `given` tensors, as far as they help.
 
-        Its inputs are the model's and those given tensors that the computation reads.
+        Its inputs are the model's and those given tensors that the computation reads.  Outputs with one of
+        `shapes` are overwritten by the next run of an engine of this opener.
         Raises RunError, NotHonouredError.
         """
-        return open_model(slice_of(self.model, tensors, given), tuple(tensors), settings=self.settings)
+        require_provider(self.settings.provider)
+        part = self.parts.between(given, tensors)
+        settings = replace(self.settings, spin="never")
+        session = session_of(part.model.SerializeToString(), settings, weights=part.values())
+        placed = shapes if self.settings.provider == CPU else NOTHING
+        return _PartEngine(session, tensors, self.room, placed)
+
+    @cached_property
+    def parts(self) -> Parts:
+        """The model taken apart."""
+        return Parts(detach(self.model))
 
 
-def slice_of(model: ir.Model, wanted: Sequence[str], given: Tensors) -> ir.Model:
-    """The nodes that `wanted` needs beyond `given`; names stay, weights are shared.
+class _PartEngine(OrtEngine):
+    """A session that writes outputs of foretold `shapes` into `room`."""
 
-    A given tensor whose node is needed all the same, for another output, is computed again.
-    """
-    values = {value.name: value for value in values_of(model.graph) if value.name}
-    if missing := [name for name in wanted if name not in values]:
-        raise RunError(f"no tensor named {missing[0]!r} in the main graph ({len(missing)} names missing)")
-    start = {name: values[name] for name in given if name in values and name not in wanted}
-    while True:
-        graph = ir.convenience.extract(
-            model.graph, [*model.graph.inputs, *start.values()], [values[name] for name in wanted]
-        )
-        made = {value.name for node in graph for value in node.outputs}
-        twice = made & start.keys()
-        if not twice:
-            break
-        start = {name: value for name, value in start.items() if name not in twice}
-    _declare(graph, {name: given[name] for name in start})
-    return ir.Model(graph, ir_version=model.ir_version)
+    def __init__(self, session: Any, fetch: Sequence[str], room: Room, shapes: Shapes) -> None:
+        super().__init__(session, fetch)
+        self._room, self._shapes = room, shapes
 
+    def run(self, feeds: Tensors, profile: int = 0) -> dict[str, Any]:
+        """Outputs by name for one set of feeds.  Raises RunError."""
+        if self._shapes and self._session is not None:
+            try:
+                return self._run_placed(feeds)
+            except _RETRIED:  # A shape is not as foretold, feeds are wrong, no memory is left.
+                self._room.clear()
+        return super().run(feeds, profile)
 
-def _declare(graph: ir.Graph, given: Tensors) -> None:
-    """Drop given inputs that nothing reads, and say the types of the others; the model's own inputs stay."""
-    graph.inputs[:] = [value for value in graph.inputs if value.name not in given or value.uses()]
-    for value in graph.inputs:
-        if (name := value.name or "") in given and value.dtype is None:
-            value.type = ir.TensorType(ir.DataType.from_numpy(given[name].dtype))
+    def _run_placed(self, feeds: Tensors) -> dict[str, Any]:
+        binding, placed = self._session.io_binding(), self._room.arrays(self.outputs, self._shapes)
+        for name, array in feeds.items():
+            binding.bind_ortvalue_input(name, to_ort(array))
+        for name in self._names:
+            if name in placed:
+                binding.bind_ortvalue_output(name, to_ort(placed[name]))
+            else:
+                binding.bind_output(name)
+        options = ort.RunOptions()
+        options.log_severity_level = FATAL_ONLY  # What fails here is run again.
+        self._session.run_with_iobinding(binding, options)
+        found = zip(self._names, binding.get_outputs(), strict=True)
+        return {name: placed[name] if name in placed else from_ort(value) for name, value in found}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
 from harness import onnx_file
@@ -27,21 +28,25 @@ _SHARED = frozenset(
 
 @dataclass(frozen=True)
 class Detached:
-    """A serialised model, and the values of the initializers that it only names."""
+    """A model, and the initializers that it only names."""
 
-    model: bytes
-    weights: Mapping[str, Any]
+    model: onnx.ModelProto
+    weights: Mapping[str, ir.TensorProtocol]
+
+    def values(self) -> dict[str, Any]:
+        """ONNX Runtime's values of the weights."""
+        return {name: to_ort(np.asarray(tensor.numpy())) for name, tensor in self.weights.items()}
 
 
 def detach(model: ir.Model) -> Detached:
     """`model` without the large initializers of its main graph; everything else is inside."""
-    bare, weights = onnx_file.inline(model), dict[str, Any]()
+    bare, weights = onnx_file.inline(model), dict[str, ir.TensorProtocol]()
     for value in bare.graph.initializers.values():
         tensor = value.const_value
         if tensor is not None and value.name and _large(tensor):
-            weights[value.name] = to_ort(np.asarray(tensor.numpy()))
+            weights[value.name] = tensor
             value.const_value = _stub(value.name, tensor)
-    return Detached(ir.serde.serialize_model(bare).SerializeToString(), weights)
+    return Detached(ir.serde.serialize_model(bare), weights)
 
 
 def _large(tensor: ir.TensorProtocol) -> bool:

@@ -24,6 +24,11 @@ def through(model: ir.Model, change: Callable[[onnx.ModelProto], onnx.ModelProto
     return changed
 
 
+def without_weights(model: ir.Model) -> onnx.ModelProto:
+    """`model` as protobuf, its large weights named only, as external data of files that do not exist."""
+    return ir.serde.serialize_model(_take_out(model)[0])
+
+
 def _take_out(model: ir.Model) -> tuple[ir.Model, dict[str, ir.TensorProtocol]]:
     bare = clone(model)
     tensors: dict[str, ir.TensorProtocol] = {}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.precision import Precision
+from harness.report.keys import number
 from harness.report.records import Record
 
 SEVERITY = (
@@ -72,9 +73,9 @@ def _row(model: str, precision: str, backend: str, group: Sequence[Record]) -> R
         mre=_largest(outputs, "mre"),
         limit=_largest(outputs, "limit"),
         drop=_largest([r.data for r in group if r.kind == "accuracy"], "drop"),
-        build_s=_number(engine.get("build_s")),
+        build_s=number(engine.get("build_s")),
         cached=bool(engine.get("hit", False)),
-        p50_s=next((_number(r.data.get("p50_s")) for r in group if r.kind == "latency"), None),
+        p50_s=next((number(r.data.get("p50_s")) for r in group if r.kind == "latency"), None),
         warnings=sum(len(record.warnings) for record in group),
     )
 
@@ -86,15 +87,6 @@ def _verdict(verdicts: Mapping[str, str]) -> str:
 
 
 def _largest(data: Iterable[Mapping[str, Any]], key: str) -> float | None:
-    numbers = [n for n in (_number(item.get(key)) for item in data) if n is not None]
+    numbers = [n for n in (number(item.get(key)) for item in data) if n is not None]
     # NaN is the worst that can be: max() alone would lose it.
     return next((n for n in numbers if n != n), max(numbers, default=None))
-
-
-def _number(value: Any) -> float | None:
-    if value is None or isinstance(value, bool):
-        return None
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
