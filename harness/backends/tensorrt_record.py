@@ -95,7 +95,7 @@ def _record(path: Path) -> Iterator[dict[str, Any]]:
     try:
         yield json.loads(path.read_text())
     except OSError as error:
-        raise RunError(f"{path}: no record of a TensorRT engine: {error.strerror}") from error
+        raise RunError(f"{path}: not the record of a TensorRT engine: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path}: not the record of a TensorRT engine: {one_line(error)}") from error
 
