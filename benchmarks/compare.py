@@ -24,7 +24,6 @@ elements, one block, buffers of up to 0.5 MiB.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 import tracemalloc
@@ -34,6 +33,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.command import arguments
 from harness.compare import compare
 from harness.precision import TOLERANCES, Precision
 
@@ -150,14 +150,8 @@ def measure(dtype: type, size: int) -> Figures:
     return Figures(np.dtype(dtype).name, size, single, whole, memory[0], naive, memory[1])
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "largest", nargs="?", type=float, default=1e8, help="elements of a tensor, at most (default: 1e8)"
-    )
-    largest = parser.parse_args().largest
+def main(largest: float) -> int:
+    """Print all figures; 1 where one of a large tensor misses what is wanted."""
     print(HEAD)
     missed = False
     for dtype in (np.float32, np.float16, np.float64):
@@ -169,4 +163,10 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    told = {
+        "nargs": "?",
+        "type": float,
+        "default": 1e8,
+        "help": "elements of a tensor, at most (default: 1e8)",
+    }
+    sys.exit(main(arguments(__file__, __doc__, largest=told).largest))

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.command import arguments
 from benchmarks.models import MODELS
 
 ROUNDS = 5
@@ -245,25 +246,22 @@ def main(models: list[Path]) -> int:
     return 0 if good else 1
 
 
-def arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.layerwise",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    told = (
-        "fed random normal numbers, batch 1 and 640 for other dynamic axes"
-        " (default: ResNet-50-sized, BERT-base-sized, and PP-OCR det where it is fetched)"
-    )
-    parser.add_argument("models", nargs="*", type=Path, metavar="MODEL.onnx", help=told)
-    parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
-    found = parser.parse_args()
-    if missing := [model for model in found.models if not model.is_file()]:
-        parser.error(f"no such file: {missing[0]}")
-    return found
+TOLD = (
+    "fed random normal numbers, batch 1 and 640 for other dynamic axes"
+    " (default: ResNet-50-sized, BERT-base-sized, and PP-OCR det where it is fetched)"
+)
+
+
+def model_file(name: str) -> Path:
+    """A file that is there, for argparse."""
+    if not Path(name).is_file():
+        raise argparse.ArgumentTypeError(f"{name!r}: no such file")
+    return Path(name)
 
 
 if __name__ == "__main__":
-    asked = arguments()
-    sys.exit(child(*asked.child) if asked.child else main(asked.models))
+    if sys.argv[1:2] == ["--child"]:
+        child(*sys.argv[2:])
+    else:
+        files = {"nargs": "*", "type": model_file, "metavar": "MODEL.onnx", "help": TOLD}
+        sys.exit(main(arguments(__file__, __doc__, models=files).models))

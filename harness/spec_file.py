@@ -41,6 +41,14 @@ def find_specs(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     return list(found)
 
 
+def find_spec(path: str | os.PathLike[str]) -> Path:
+    """The spec file that `path` names: itself, or the only `spec.toml` in the folder.  Raises SpecError."""
+    found = find_specs([path]) if Path(path).is_dir() else [Path(path)]
+    if len(found) > 1:
+        raise SpecError(path, "", None, f"the folder holds {len(found)} specs: name one, say {found[0]}")
+    return found[0]
+
+
 def read_spec(path: str | os.PathLike[str]) -> ModelSpec:
     """The spec in the TOML file `path`, with every file that it names there.
 

@@ -8,7 +8,7 @@ import tomlkit
 from harness.errors import SpecError
 from harness.precision import Precision, Tolerance
 from harness.spec import ModelSpec
-from harness.spec_file import find_specs, parse_spec, read_spec, write_fp32_nodes
+from harness.spec_file import find_spec, find_specs, parse_spec, read_spec, write_fp32_nodes
 from tests.helpers_models import SPEC, write_example
 
 
@@ -106,6 +106,16 @@ def test_writing_leaves_no_other_file_and_the_mode(tmp_path):
 
 def test_a_round_trip_changes_nothing():
     assert tomlkit.dumps(tomlkit.parse(SPEC)) == SPEC
+
+
+def test_the_only_spec_of_a_folder_is_meant(tmp_path):
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "spec.toml").write_text("")
+    assert find_spec(tmp_path).samefile(tmp_path / "net" / "spec.toml")
+    assert find_spec(tmp_path / "other.toml") == tmp_path / "other.toml"
+    (tmp_path / "spec.toml").write_text("")
+    with pytest.raises(SpecError, match="the folder holds 2 specs: name one, say .*spec.toml"):
+        find_spec(tmp_path)
 
 
 def test_specs_are_found_in_folders_once(tmp_path):

@@ -22,7 +22,7 @@ def add(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "search-fp32", help=text, description=text + "; exit code 0 if one is found, 1 if not"
     )
-    parser.add_argument("spec", type=Path, metavar="SPEC", help="spec.toml, or an ONNX file")
+    parser.add_argument("spec", type=Path, metavar="SPEC", help="spec.toml or its folder, or an ONNX file")
     parser.add_argument("--precision", required=True, metavar="NAME", help="fp16, bf16, int8 or int8+fp16")
     parser.add_argument(
         "--tolerance",
@@ -48,7 +48,9 @@ def run(args: argparse.Namespace) -> int:
     from harness.fp32_case import Request, propose
     from harness.fp32_result import Budget
     from harness.fp32_words import explain
+    from harness.spec_file import find_spec
 
+    args.spec = find_spec(args.spec)
     _check(args)
     subject, start = _subject(args), time.monotonic()
     budget = Budget(args.evaluations, args.seconds)
