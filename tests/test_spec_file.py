@@ -114,7 +114,7 @@ def test_the_only_spec_of_a_folder_is_meant(tmp_path):
     assert find_spec(tmp_path).samefile(tmp_path / "net" / "spec.toml")
     assert find_spec(tmp_path / "other.toml") == tmp_path / "other.toml"
     (tmp_path / "spec.toml").write_text("")
-    with pytest.raises(SpecError, match="the folder holds 2 specs: name one, say .*spec.toml"):
+    with pytest.raises(SpecError, match=r"the folder holds 2 specs: name one, say .*spec\.toml"):
         find_spec(tmp_path)
 
 
