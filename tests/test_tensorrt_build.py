@@ -282,7 +282,7 @@ def test_the_record_comes_back(backend: TensorRTBackend, tmp_path: Path) -> None
 
 
 def test_a_damaged_record_is_a_run_error(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="no record of a TensorRT engine"):
+    with pytest.raises(RunError, match="not the record of a TensorRT engine"):
         read_task(tmp_path)
     (tmp_path / "build.json").write_text(json.dumps({})[:1])
     with pytest.raises(RunError, match="not the record"):
