@@ -18,9 +18,10 @@ import pytest
 from harness import errors, gpus, selection, xfails
 from harness.heartbeat import Heartbeat
 from harness.options import FLAGS, Options
+from harness.outcome import ONE_LINE, ToldOnce, fail_regressed, lost, one_line, phase
 from harness.parallel import Parallel, worker_count
 from harness.points import points
-from harness.report.collect import Collector, Phase, rank, record_from
+from harness.report.collect import Collector, rank
 from harness.run import Run
 from harness.selection import Case
 
@@ -36,8 +37,7 @@ RUN = pytest.StashKey[Run]()
 BEAT = pytest.StashKey[Heartbeat]()
 LOST = pytest.StashKey[bool]()
 RECORDS = pytest.StashKey[list[dict[str, Any]]]()
-NOT_HERE = (errors.UsageError, errors.BackendUnavailableError)
-ONE_LINE = (errors.UsageError, errors.BackendError, errors.CacheError)
+TOLD = pytest.StashKey[ToldOnce]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -194,11 +194,12 @@ def pytest_runtest_makereport(
     report.__dict__["trt_records"] = item.stash.get(RECORDS, [])
     item.stash[RECORDS] = []
     if report.passed and report.when == "call":
-        _fail_regressed(report, item.config.stash[RUN])
-    item.stash[LOST] = item.stash.get(LOST, False) or _lost(call)
+        fail_regressed(report, item.config.stash[RUN])
+    item.stash[LOST] = item.stash.get(LOST, False) or lost(call)
     if report.failed and call.excinfo and isinstance(call.excinfo.value, ONE_LINE):
-        report.longrepr = errors.for_terminal(chained(call.excinfo.value))
-        report.__dict__["trt_usage"] = isinstance(call.excinfo.value, NOT_HERE)
+        one_line(report, call.excinfo.value)
+        if (case := _case_of(item)) and not item.stash[LOST]:
+            item.config.stash.setdefault(TOLD, ToldOnce()).shorten(report, case.id)
     return report
 
 
@@ -256,61 +257,6 @@ class Watch:
             terminalreporter.section("TensorRT harness")
             for line in lines:
                 terminalreporter.line(line)
-
-
-def phase(report: pytest.TestReport) -> Phase:
-    """What one report says, without pytest's types."""
-    return Phase(_outcome(report), report.duration, _message(report), getattr(report, "trt_records", ()))
-
-
-def _fail_regressed(report: pytest.TestReport, run: Run) -> None:
-    """A test whose records regressed against `--trt-baseline` has failed."""
-    raw = getattr(report, "trt_records", ())
-    if run.options.baseline is None or not raw:
-        return
-    from harness import regression
-
-    found = regression.regressed([record_from(one) for one in raw], run.baseline)
-    if found:
-        report.outcome, report.longrepr = "failed", regression.explain(found)
-
-
-def chained(error: BaseException) -> str:
-    """`BuildError: ...` and its causes, a line each; where a child process died, its stack."""
-    lines: list[str] = []
-    stack: list[str] = []
-    link: BaseException | None = error
-    while link is not None:
-        if not lines or str(link) not in lines[-1]:
-            lines.append(f"{type(link).__name__}: {link}")
-        if isinstance(link, errors.DiedError):
-            stack += [f"    {line}" for line in link.stack.splitlines()]
-        link = link.__cause__
-    return "\n".join(["\n  because of ".join(lines), *stack])
-
-
-def _lost(call: pytest.CallInfo[None]) -> bool:
-    link = call.excinfo.value if call.excinfo else None
-    while link is not None and not isinstance(link, errors.DeviceLostError):
-        link = link.__cause__
-    return link is not None
-
-
-def _outcome(report: pytest.TestReport) -> str:
-    if hasattr(report, "wasxfail"):
-        return "xfailed" if report.skipped else "xpassed"
-    if report.failed:
-        return "failed" if report.when == "call" else "error"
-    return report.outcome
-
-
-def _message(report: pytest.TestReport) -> str:
-    if report.passed:
-        return ""
-    if isinstance(report.longrepr, tuple):
-        return report.longrepr[2].removeprefix("Skipped: ")
-    crash = getattr(report.longrepr, "reprcrash", None)
-    return crash.message if crash else report.longreprtext
 
 
 @contextmanager

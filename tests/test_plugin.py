@@ -14,7 +14,7 @@ import harness.model
 import harness.preflight
 import harness.validate  # noqa: F401
 from harness.errors import RunError
-from harness.plugin import chained
+from harness.outcome import chained
 from harness.report import results as results_json
 from tests.helpers_project import SUITES, write_case, write_project
 
