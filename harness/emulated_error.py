@@ -26,7 +26,7 @@ def open_cpu(model: ir.Model, outputs: Sequence[str], level: str = "none") -> An
     """An engine on ONNX Runtime's CPU provider at an optimisation level; an `Opener`."""
     from harness.backends.onnxruntime import SessionSettings, open_model
 
-    return open_model(model, outputs, settings=SessionSettings(level=level, spin="runs"))
+    return open_model(model, outputs, settings=SessionSettings(level=level))
 
 
 def emulation_opener(precision: Precision) -> Opener:

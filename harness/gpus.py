@@ -83,11 +83,6 @@ def share(cpus: Sequence[int], seat: int, seats: int) -> Sequence[int]:
     return cpus[start:end]
 
 
-def allowed_cpus() -> tuple[int, ...]:
-    """The processors that this process may use; empty where the system does not tell."""
-    return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
-
-
 def settle(told: Mapping[str, Any], environment: MutableMapping[str, str]) -> None:
     """Let this process, which has not used CUDA yet, see only what it was told."""
     if GPU in told:

@@ -10,6 +10,8 @@ from typing import Protocol
 
 import psutil
 
+from harness import processors
+
 THROTTLE_COUNT = Path("/sys/devices/system/cpu/cpu0/thermal_throttle/package_throttle_count")
 
 
@@ -60,8 +62,7 @@ class MachineProbe:
 
 def threads() -> dict[str, str]:
     """Thread settings of this process that libraries read: CPUs it may use and `OMP_NUM_THREADS`."""
-    may_use = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"cpus": str(may_use), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "unset")}
+    return {"cpus": str(processors.usable()), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "unset")}
 
 
 def _counted_twice(times: object) -> float:

@@ -6,15 +6,20 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
-from harness.gpus import Pool, allowed_cpus, gpu_names, uses_gpus
+from harness import processors
+from harness.gpus import Pool, gpu_names, uses_gpus
 from harness.report.collect import case_in
 from harness.run import Run
 from harness.selection import Case
 
 
 def worker_count(backend: str, provider: str | None) -> int | None:
-    """What `-n auto` means: a worker for each GPU; None (xdist decides) where engines run on none."""
-    return (len(gpu_names()) or None) if uses_gpus(backend, provider) else None
+    """What `-n auto` means: a worker for each GPU; where engines run on none, None: xdist decides.
+
+    It knows no limit of a container: with one, it is a worker for each processor of the limit.
+    """
+    gpus = len(gpu_names()) if uses_gpus(backend, provider) else 0
+    return gpus or processors.limited()
 
 
 class Parallel:
@@ -29,7 +34,7 @@ class Parallel:
         """The GPUs and who has them."""
         options = self._run.options
         names = gpu_names() if uses_gpus(options.backend, options.provider) else ()
-        return Pool(names, self._workers, allowed_cpus())
+        return Pool(names, self._workers, processors.allowed())
 
     def pytest_configure_node(self, node: Any) -> None:
         """Tell a worker its GPU before it starts."""

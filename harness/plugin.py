@@ -250,8 +250,9 @@ class Watch:
                 (self.collector.folder / "junit.xml").unlink(missing_ok=True)
                 self.collector.folder.rmdir()
 
+    @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """The table of verdicts, stale expected failures, and where the pages are."""
+        """Verdicts, stale expected failures, where the pages are: below the tables of other plugins."""
         lines = self.run.closing_lines()
         if lines:
             terminalreporter.section("TensorRT harness")

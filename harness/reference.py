@@ -176,7 +176,7 @@ def feeds_digest(feeds: Tensors) -> str:
 def _open(model: ir.Model, names: Sequence[str], level: str) -> Engine:
     from harness.backends.onnxruntime import SessionSettings, open_model
 
-    return open_model(model, names, settings=SessionSettings(level=level, spin="runs"))
+    return open_model(model, names, settings=SessionSettings(level=level))
 
 
 def _wide(array: NDArray[Any]) -> NDArray[Any]:

@@ -124,6 +124,12 @@ class TestFaces:
         with pytest.raises(RunError, match="no engine of the ONNX Runtime backend"):
             IN_PROCESS.load(tmp_path)
 
+    @pytest.mark.parametrize("precision", ["fp32", "fp16"])
+    def test_only_what_is_timed_waits_busily(self, mlp: ir.Model, tmp_path: Path, precision: str) -> None:
+        IN_PROCESS.build(request_of(mlp, Precision(precision)), tmp_path)
+        verified, deployed = (IN_PROCESS._face(tmp_path, face)[1] for face in ("verified", "deployed"))
+        assert (verified.spin, deployed.spin) == (False, True)
+
     def test_tf32_is_off_unless_asked(self) -> None:
         backend = OnnxRuntimeBackend(CUDA)
         assert backend._tf32(False) == {"use_tf32": "0"}

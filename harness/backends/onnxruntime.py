@@ -8,7 +8,6 @@ the lowered model.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 import onnxruntime as ort
 
-from harness import lowering, onnx_file
+from harness import lowering, onnx_file, processors
 from harness.backends import CUDA, device, ort_audit
 from harness.backends.base import Audit, BackendInfo, BuildRequest, Face
 from harness.backends.cuda_presence import gpu_absence
@@ -79,7 +78,7 @@ class OnnxRuntimeBackend:
         details = {
             "intra_op_threads": str(self.intra_op_threads or "default"),
             "inter_op_threads": str(self.inter_op_threads or "default"),
-            "cpus": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+            "cpus": str(processors.usable()),
             **{f"provider.{key}": value for key, value in sorted(self.provider_options.items())},
             **self._cuda_details(),
             **facts,
@@ -133,7 +132,7 @@ class OnnxRuntimeBackend:
         tf32 = precision is Precision.TF32 or request.options.tf32
         record = {"faces": faces, "provider_options": self._tf32(tf32), "name": request.name}
         (folder / RECORD).write_text(json.dumps(record, indent=1))
-        trials = self._try(request, folder, what)
+        trials = self._try(request, folder, what, faces)
         if why := trials["verified"].not_opened:
             raise BuildError(f"{what}: {why}")
         return self._audit(request.lowered, trials, folder)
@@ -184,14 +183,13 @@ class OnnxRuntimeBackend:
     def _tf32(self, on: bool) -> dict[str, str]:
         return {"use_tf32": "1" if on else "0"} if self.provider == CUDA else {}
 
-    def _try(self, request: BuildRequest, folder: Path, what: str) -> Mapping[str, FaceTrial]:
+    def _try(
+        self, request: BuildRequest, folder: Path, what: str, files: FaceFiles
+    ) -> Mapping[str, FaceTrial]:
         shapes = {name: part.min for name, part in request.profiles[0].shapes.items()}
-        faces: dict[str, tuple[Path, SessionSettings]] = {
-            "verified": self._face(folder, "verified"),
-            "deployed": self._face(folder, "deployed"),
-        }
-        if faces["verified"] == faces["deployed"]:
-            del faces["deployed"]
+        faces: dict[str, tuple[Path, SessionSettings]] = {"verified": self._face(folder, "verified")}
+        if files["deployed"] != files["verified"]:
+            faces["deployed"] = self._face(folder, "deployed")
         if not self.isolate:
             return try_faces(faces, shapes)
         try:
@@ -220,9 +218,8 @@ class OnnxRuntimeBackend:
             options = {**record["provider_options"], **self.provider_options}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{folder}: no engine of the ONNX Runtime backend: {error}") from error
-        settings = SessionSettings(
-            self.provider, options, level, self.intra_op_threads, self.inter_op_threads
-        )
+        threads = (self.intra_op_threads, self.inter_op_threads)
+        settings = SessionSettings(self.provider, options, level, *threads, spin=face == "deployed")
         return folder / file, settings
 
 

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
+from harness import processors
 from harness.backends.base import TensorInfo, Tensors
 from harness.backends.cuda_faults import explained
 from harness.backends.ort_provider import (
@@ -44,8 +45,8 @@ ERRORS_ONLY = 3
 class SessionSettings:
     """How a session runs: provider and its options, graph optimisation, threads (0: ONNX Runtime decides).
 
-    `level`: "none", "basic" or "all".  `spin`: when its threads wait busily, which costs whatever computes
-    there: "always", within "runs" alone, or "never".
+    `level`: "none", "basic" or "all".  `spin`: its threads wait busily for work, as ONNX Runtime's do by
+    default; that takes processors from every other session and worker, and is for what is timed.
     """
 
     provider: str = CPU
@@ -53,7 +54,7 @@ class SessionSettings:
     level: str = "none"
     intra_op_threads: int = 0
     inter_op_threads: int = 0
-    spin: Literal["always", "runs", "never"] = "always"
+    spin: bool = False
 
     def options(self) -> Any:
         """The `SessionOptions`: deterministic; of ONNX Runtime's own log only errors."""
@@ -63,10 +64,9 @@ class SessionSettings:
         options.inter_op_num_threads = self.inter_op_threads
         options.use_deterministic_compute = True
         options.log_severity_level = ERRORS_ONLY
-        if self.spin == "runs":
-            options.add_session_config_entry("session.force_spinning_stop", "1")
-        if self.spin == "never":
+        if not self.spin:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            options.add_session_config_entry("session.inter_op.allow_spinning", "0")
         return options
 
     def providers(self) -> list[Any]:
@@ -185,8 +185,7 @@ def allowed_threads() -> int:
 
     By itself it starts a thread for each core of the machine and binds it there, whoever else works on it.
     """
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-    return allowed if allowed < (os.cpu_count() or 1) else 0
+    return processors.limited() or 0
 
 
 def _info(arg: Any) -> TensorInfo:

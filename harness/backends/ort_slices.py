@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -41,8 +41,7 @@ class SliceOpener:
         """
         require_provider(self.settings.provider)
         part = self.parts.between(given, tensors)
-        settings = replace(self.settings, spin="never")
-        session = session_of(part.model.SerializeToString(), settings, weights=part.values())
+        session = session_of(part.model.SerializeToString(), self.settings, weights=part.values())
         placed = shapes if self.settings.provider == CPU else NOTHING
         return _PartEngine(session, tensors, self.room, placed)
 

@@ -5,13 +5,13 @@ Tensors are fetched in groups that fit the budget, one pass over the samples for
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from harness import processors
 from harness.calibration.histogram import Histogram
 from harness.calibration.sizes import measure, values_of
 from harness.errors import DataError, LoweringError
@@ -53,7 +53,7 @@ def collect(
     groups = group(sizes, memory_bytes // LIVE_COPIES) or [()]
     histograms = {name: Histogram() for name in tensors}
     samples = 0
-    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(THREADS, processors.usable())) as pool:
         for k, names in enumerate(groups):
             wanted = (*names, *fed) if k == 0 else names
             for samples, found in enumerate(_runs(model, feeds, names, opener), start=1):
