@@ -100,13 +100,30 @@ class HostDevice:
 
 @dataclass
 class Faults:
-    """What goes wrong in a double, by the name of the call; `words` is what TensorRT says."""
+    """What goes wrong in a double, by the name of the call; `words` is what TensorRT says.
+
+    The plan opens only with the library `plugin` in the runtime's registry, and where it may run `host_code`.
+    """
 
     calls: tuple[str, ...] = ()
     words: str = ""
     data_dependent: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
     layers: str = '{"Layers": []}'
+    plugin: str = ""
+    host_code: bool = False
+
+
+@dataclass
+class Registry:
+    """`trt.IPluginRegistry`: any library whose name starts with `lib` loads."""
+
+    libraries: list[str] = field(default_factory=list)
+
+    def load_library(self, plugin_path: str) -> object | None:
+        loads = Path(plugin_path).name.startswith("lib")
+        self.libraries += [plugin_path] if loads else []
+        return self if loads else None
 
 
 class Runtime:
@@ -114,18 +131,36 @@ class Runtime:
 
     known: Mapping[bytes, Engine]
     api: Any
+    engine_host_code_allowed = False
+    DLA_core = -1
 
     def __init__(self, logger: Any) -> None:
         self.logger = logger
+        self.registry = Registry()
+
+    def get_plugin_registry(self) -> Registry:
+        return self.registry
 
     def deserialize_cuda_engine(self, serialized_engine: bytes) -> Engine | None:
         engine = self.known.get(bytes(serialized_engine))
-        if engine is None or "deserialize_cuda_engine" in engine.faults.calls:
-            said = engine.faults.words if engine else "Serialization assertion magicTag == kEXPECTED failed"
+        said = (
+            "Serialization assertion magicTag == kEXPECTED failed"
+            if engine is None
+            else self._refusal(engine)
+        )
+        if engine is None or said is not None:
             self.logger.log(self.api.ILogger.Severity.ERROR, said)
             return None
         engine.logger = self.logger
         return engine
+
+    def _refusal(self, engine: Engine) -> str | None:
+        faults = engine.faults
+        if faults.host_code and not self.engine_host_code_allowed:
+            return "engine host code is not allowed"
+        if faults.plugin and faults.plugin not in self.registry.libraries:
+            return "Cannot find plugin"
+        return faults.words if "deserialize_cuda_engine" in faults.calls else None
 
 
 class Engine:
@@ -322,5 +357,6 @@ def double(
         "LayerInformationFormat",
     )
     parts = {name: getattr(real, name) for name in names}
+    parts["init_libnvinfer_plugins"] = lambda *_: True
     api = SimpleNamespace(__version__="1.7.1.116", Runtime=runtime, **parts)
     return Bindings("tensorrt_rtx", api, (1, 7)), device, engine

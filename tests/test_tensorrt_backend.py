@@ -32,7 +32,7 @@ class Bench:
         self.tasks: list[tuple[BuildTask, Aids]] = []
         self.device = HostDevice(1 << 24)
         faults = Faults(layers=json.dumps(LAYERS))
-        bindings, _, _ = double(classifier(), (SMALL,), faults, self.device)
+        bindings, _, self.engine = double(classifier(), (SMALL,), faults, self.device)
         self.backend = TensorRTBackend("tensorrt_rtx", isolate=False, **options)
         self.backend.__dict__["bindings"] = replace(bindings, name="tensorrt", version=(10, 13))
         monkeypatch.setattr(tensorrt, "build", self.build)
@@ -65,6 +65,14 @@ def test_a_built_engine_is_loaded_and_runs(bench: Bench, tmp_path: Path) -> None
     with bench.backend.load(tmp_path) as engine:
         found = engine.run(FEEDS)
     np.testing.assert_allclose(found["y"], run(classifier(), FEEDS)["y"], rtol=1e-4)
+
+
+def test_every_way_to_open_an_engine_loads_its_plugins(bench: Bench, tmp_path: Path) -> None:
+    asked = replace(request(Precision.FP32, plugins=("libmine.so",)), base=tmp_path)
+    bench.engine.faults.plugin = str(tmp_path / "libmine.so")
+    bench.backend.build(asked, tmp_path)
+    bench.backend.load(tmp_path).close()
+    bench.backend.load_instrumented(tmp_path, ["m"]).close()
 
 
 def test_an_instrumented_engine_is_built_apart(bench: Bench, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from harness.backends.tensorrt_record import Origin
 from harness.backends.tensorrt_run import TensorRTEngine
 from harness.errors import RunError
-from harness.spec import Profile, ShapeRange
+from harness.spec import BuildSpec, Profile, ShapeRange
 from tests import helpers_trt_double
 from tests.conformance.probe import signatures
 from tests.helpers_lowering import model, run
@@ -224,6 +224,33 @@ def test_a_plan_that_does_not_load_says_why(
     with pytest.raises(RunError, match=f"engine.plan: .*{says}"):
         TensorRTEngine.open(bindings, plan, device, origin)
     assert device.closed == 1
+
+
+def test_plugins_are_loaded_where_the_plan_is_opened(tmp_path: Path) -> None:
+    plan, library = tmp_path / "engine.plan", tmp_path / "libmine.so"
+    bindings, device, _ = double(relu_and_sum(), PROFILES, Faults(plugin=str(library)), plan=plan)
+    with TensorRTEngine.open(
+        bindings, plan, device, None, BuildSpec(plugins=("libmine.so",)), tmp_path
+    ) as engine:
+        assert engine.run({"x": ramp(1)})["y"].shape == (1, 4)
+    with pytest.raises(RunError, match=r"engine\.plan: plugins: mine\.txt does not load"):
+        TensorRTEngine.open(bindings, plan, device, None, BuildSpec(plugins=("mine.txt",)), tmp_path)
+    assert device.closed == 2
+
+
+def test_host_code_runs_only_where_the_spec_asks_for_a_version_compatible_plan(tmp_path: Path) -> None:
+    plan = tmp_path / "engine.plan"
+    bindings, device, _ = double(relu_and_sum(), PROFILES, Faults(host_code=True), plan=plan)
+    TensorRTEngine.open(bindings, plan, device, None, BuildSpec(version_compatible=True)).close()
+    with pytest.raises(RunError, match="host code is not allowed"):
+        TensorRTEngine.open(bindings, plan, device)
+
+
+def test_the_dla_core_is_the_runtimes_too(tmp_path: Path) -> None:
+    plan = tmp_path / "engine.plan"
+    bindings, device, _ = double(relu_and_sum(), PROFILES, plan=plan)
+    with TensorRTEngine.open(bindings, plan, device, None, BuildSpec(dla_core=1)) as engine:
+        assert engine.runtime.DLA_core == 1
 
 
 def test_an_engine_with_an_implicit_batch_is_refused(tmp_path: Path) -> None:

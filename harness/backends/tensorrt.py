@@ -114,7 +114,7 @@ class TensorRTBackend:
         task = _task(request)
         if request.engine is not None:
             return self._adopt(request.engine, task, folder, what)
-        built = self._inspected(self._built(request, task, folder, what), folder / PLAN)
+        built = self._inspected(self._built(request, task, folder, what), task, folder / PLAN)
         write_record(folder, task, built, self._origin(built.version))
         outputs = [value.name or "" for value in lowered.model.graph.outputs]
         found = audit(built, task.precision, task.kept, outputs)
@@ -124,7 +124,7 @@ class TensorRTBackend:
     def load(self, folder: Path, face: Face = "verified") -> Engine:
         """Open the plan in `folder`; both faces are the same plan.  Raises RunError."""
         del face
-        return self._open(folder / PLAN, read_origin(folder))
+        return self._open(folder / PLAN, read_origin(folder), read_task(folder))
 
     def load_instrumented(self, folder: Path, tensors: Sequence[str]) -> Engine:
         """Build the model in `folder` again, `tensors` marked as outputs, and open it.  Raises RunError."""
@@ -136,7 +136,7 @@ class TensorRTBackend:
                 self._build(task, folder / ONNX, plan, what, Aids(timing_cache=self._timing()))
             except BuildError as error:
                 raise RunError(str(error)) from error
-            engine = self._open(plan, read_origin(folder))
+            engine = self._open(plan, read_origin(folder), task)
         marked = self.instrumentation == "marked outputs"
         return engine if marked else engine.listening(tensors, self.instrumentation)
 
@@ -166,11 +166,11 @@ class TensorRTBackend:
         except BackendError as error:
             raise BuildError(f"{what}: {error}") from error
 
-    def _inspected(self, built: Built, plan: Path) -> Built:
+    def _inspected(self, built: Built, task: BuildTask, plan: Path) -> Built:
         """With the engine's layers, if its builder did not list them and a GPU can be asked."""
         if built.engine or self.can_run() is not None:
             return built
-        with self._open(plan, self._origin(built.version)) as engine:
+        with self._open(plan, self._origin(built.version), task) as engine:
             return replace(built, engine=engine.facts().layers)
 
     def _timing(self) -> TimingCache | None:
@@ -195,10 +195,11 @@ class TensorRTBackend:
         details = {"engine_bytes": (folder / PLAN).stat().st_size, "counted": "nothing: a finished engine"}
         return Audit(task.precision, {}, (), (), (), details)
 
-    def _open(self, plan: Path, origin: Origin) -> TensorRTEngine:
+    def _open(self, plan: Path, origin: Origin, task: BuildTask) -> TensorRTEngine:
         if why := self.can_run():
             raise RunError(f"{plan}: {self.bindings} cannot run here: {why}")
-        return TensorRTEngine.open(self.bindings, plan, device.open_device(self.cuda), origin)
+        gpu = device.open_device(self.cuda)
+        return TensorRTEngine.open(self.bindings, plan, gpu, origin, task.options, task.base)
 
 
 def _task(request: BuildRequest) -> BuildTask:

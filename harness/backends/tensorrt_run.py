@@ -20,8 +20,9 @@ from harness.backends.trt_buffers import Allocator, Buffers
 from harness.backends.trt_debug import Listener
 from harness.backends.trt_log import Log, create_log, implement
 from harness.backends.trt_ports import Port, ports
-from harness.errors import RunError
-from harness.spec import Shape
+from harness.backends.trt_runtime import PLAIN, create_runtime
+from harness.errors import BackendError, RunError
+from harness.spec import BuildSpec, Shape
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -59,11 +60,21 @@ class TensorRTEngine:
         self._buffers = Buffers(self.device)
 
     @staticmethod
-    def open(bindings: Bindings, plan: Path, device: Device, origin: Origin | None = None) -> TensorRTEngine:
-        """Load the plan file.  Raises RunError: unreadable, another version or GPU, out of memory."""
+    def open(
+        bindings: Bindings,
+        plan: Path,
+        device: Device,
+        origin: Origin | None = None,
+        options: BuildSpec = PLAIN,
+        folder: Path = Path(),
+    ) -> TensorRTEngine:
+        """Load the plan file, built with `options`, whose relative paths start at `folder`.
+
+        Raises RunError: unreadable, another version or GPU, a plugin that does not load, out of memory.
+        """
         log = create_log(bindings.api)
         try:
-            runtime = bindings.api.Runtime(log)
+            runtime = create_runtime(bindings, log, options, folder)
             engine = runtime.deserialize_cuda_engine(plan.read_bytes())
             if engine is None:
                 why = trt_errors.not_loaded(
@@ -75,7 +86,7 @@ class TensorRTEngine:
             if implicit_batch:
                 raise RunError(f"{plan}: {IMPLICIT_BATCH}")
             return TensorRTEngine(bindings, engine, runtime, log, device)
-        except (OSError, RunError) as error:
+        except (OSError, BackendError) as error:
             device.close()
             raise error if isinstance(error, RunError) else RunError(f"{plan}: {error}") from error
 
