@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from harness.backends.device import DeviceInfo, host_view, no_memory
 from harness.backends.trt_bindings import Bindings
+from harness.backends.trt_errors import fits
 from harness.backends.trt_types import NUMPY, to_bytes
 from harness.spec import Profile
 from tests.helpers_lowering import to_proto
@@ -103,6 +104,7 @@ class Faults:
     """What goes wrong in a double, by the name of the call; `words` is what TensorRT says.
 
     The plan opens only with the library `plugin` in the runtime's registry, and where it may run `host_code`.
+    The tensors `on_host` are shapes, in host memory.  `inconsistent`: shapes cannot be computed.
     """
 
     calls: tuple[str, ...] = ()
@@ -112,6 +114,8 @@ class Faults:
     layers: str = '{"Layers": []}'
     plugin: str = ""
     host_code: bool = False
+    on_host: tuple[str, ...] = ()
+    inconsistent: bool = False
 
 
 @dataclass
@@ -203,7 +207,8 @@ class Engine:
         return self.api.Dims([size if isinstance(size, int) else -1 for size in self.nodes[name].shape])
 
     def get_tensor_location(self, name: str) -> Any:
-        return self.api.TensorLocation.DEVICE
+        location = self.api.TensorLocation
+        return location.HOST if name in self.faults.on_host else location.DEVICE
 
     def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[Any]:
         part = self.profiles[profile_index].shapes[name]
@@ -246,22 +251,29 @@ class Context:
         return not self._fails("set_optimization_profile_async")
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        part = self.engine.profiles[self.profile].shapes[name]
+        part = self.engine.profiles[self.profile].shapes.get(name)
         self.shapes[name] = shape
-        within = all(a <= s <= b for a, s, b in zip(part.min, shape, part.max, strict=True))
-        return within and not self._fails("set_input_shape")
+        fixed = tuple(self.engine.get_tensor_shape(name))
+        low, high = (part.min, part.max) if part else (fixed, fixed)
+        return fits(shape, low, high) and not self._fails("set_input_shape")
 
     def set_tensor_address(self, name: str, memory: int) -> bool:
         self.addresses[name] = memory
         return memory != 0 and not self._fails("set_tensor_address")
 
     def infer_shapes(self) -> list[str]:
+        if self.engine.faults.inconsistent:
+            self.engine.say()
+            raise RuntimeError("infer_shapes error code: -1")
         return ["x"] if self._fails("infer_shapes") else []
 
     def get_tensor_shape(self, name: str) -> Any:
         if name in self.engine.faults.data_dependent:
             return self.engine.api.Dims([-1] * len(self.engine.nodes[name].shape))
-        zeros = {n: np.zeros(s, self._dtype(n)) for n, s in self.shapes.items()}
+        known = self.engine.faults.on_host
+        zeros = {
+            n: self._read(n) if n in known else np.zeros(s, self._dtype(n)) for n, s in self.shapes.items()
+        }
         outputs = dict(zip(self._outputs(), self.engine.session.run(self._outputs(), zeros), strict=True))
         return self.engine.api.Dims(list(self.shapes.get(name, np.shape(outputs.get(name)))))
 

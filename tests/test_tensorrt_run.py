@@ -226,6 +226,25 @@ def test_a_plan_that_does_not_load_says_why(
     assert device.closed == 1
 
 
+def test_shapes_that_cannot_be_computed_are_a_run_error(opened: Opener) -> None:
+    faults = Faults(words="reshape changes volume", inconsistent=True)
+    with opened(faults=faults) as engine, pytest.raises(RunError, match="inferred: reshape changes volume"):
+        engine.run({"x": ramp(1)})
+
+
+RESHAPE = "g (float[N, 4] x, int64[2] to) => (float[A, B] y) { y = Reshape (x, to) }"
+
+
+def test_an_input_that_holds_a_shape_is_taken_from_host_memory(tmp_path: Path) -> None:
+    plan = tmp_path / "engine.plan"
+    bindings, device, _ = double(model(RESHAPE), PROFILES, Faults(on_host=("to",)), plan=plan)
+    with TensorRTEngine.open(bindings, plan, device) as engine:
+        found = engine.run({"x": ramp(3), "to": np.array([2, 6])})["y"]
+        np.testing.assert_array_equal(found, ramp(3).reshape(2, 6))
+        with pytest.raises(RunError, match=r"input 'to': shape \[3\] refused"):
+            engine.run({"x": ramp(3), "to": np.array([2, 3, 2])})
+
+
 def test_plugins_are_loaded_where_the_plan_is_opened(tmp_path: Path) -> None:
     plan, library = tmp_path / "engine.plan", tmp_path / "libmine.so"
     bindings, device, _ = double(relu_and_sum(), PROFILES, Faults(plugin=str(library)), plan=plan)

@@ -194,7 +194,7 @@ class TensorRTEngine:
         if names != feeds.keys():
             raise RunError(f"inputs given {sorted(feeds)}, the engine takes {sorted(names)}")
         shapes = {name: values.shape for name, values in feeds.items()}
-        ranges = {port.name: port.ranges[profile] for port in self.ports_in}
+        ranges = {port.name: port.ranges[profile] for port in self.ports_in if port.ranges}
         if why := trt_errors.outside(ranges, shapes, profile):
             raise RunError(why)
         return {p.name: trt_types.fitted(feeds[p.name], p.dtype, p.name) for p in self.ports_in}
@@ -223,14 +223,17 @@ class TensorRTEngine:
     def _bind_input(
         self, context: trt.IExecutionContext, port: Port, values: trt_types.Array, buffers: Buffers
     ) -> None:
-        if not port.on_host and not context.set_input_shape(port.name, tuple(values.shape)):
+        if not context.set_input_shape(port.name, tuple(values.shape)):
             raise RunError(f"input {port.name!r}: shape {list(values.shape)} refused: {self._failure()}")
         data = trt_types.to_bytes(port.dtype, values)
         place = buffers.host(port.name, data) if port.on_host else buffers.send(port.name, data, self.stream)
         self._bind(context, port.name, place)
 
     def _require_shapes(self, context: trt.IExecutionContext) -> None:
-        missing = context.infer_shapes()
+        try:
+            missing = context.infer_shapes()
+        except RuntimeError as error:  # so the bindings tell of every error but a missing shape
+            raise RunError(f"shapes cannot be inferred: {self._failure()}") from error
         if missing:
             raise RunError(f"shapes of {list(missing)} cannot be inferred: {self._failure()}")
 
