@@ -17,13 +17,13 @@ from harness.backends import trt_bindings, trt_calibration, trt_types
 from harness.backends.trt_calibration import CalibrationTable
 from harness.backends.trt_fence import fence
 from harness.backends.trt_library import split_version
-from harness.backends.trt_log import Log, Message, loud, words
+from harness.backends.trt_log import Log, Message, loud, made, words
 from harness.backends.trt_network_code import read_weights
 from harness.backends.trt_progress import Monitor
 from harness.backends.trt_rtx import gpu_refusal
 from harness.backends.trt_timing import TimingCache
 from harness.backends.trt_unfused import onnx_name
-from harness.errors import BackendUnavailableError, BuildError, DataError, RunError
+from harness.errors import BackendError, BackendUnavailableError, BuildError, DataError, RunError
 from harness.lowering import lower
 from harness.precision import Precision, PrecisionPlan
 from tests.helpers_lowering import model, run
@@ -132,6 +132,20 @@ def test_the_log_keeps_what_matters() -> None:
     assert words(log.messages) == "bad luck"
     assert len(log.take()) == 3
     assert words(log.messages) == "TensorRT gave no reason"
+
+
+def test_a_builder_that_is_not_made_says_why() -> None:
+    log = Log()
+
+    def null(logger: Log) -> None:
+        warning: Any = SimpleNamespace(name="WARNING")
+        logger.log(warning, "CUDA initialization failure with error: 35")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    with pytest.raises(
+        BackendError, match="does not start: WARNING: CUDA initialization failure with error: 35"
+    ):
+        made(null, log)
 
 
 def test_warnings_are_told_once_and_noise_never() -> None:

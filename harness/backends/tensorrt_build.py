@@ -26,7 +26,7 @@ from harness.backends.tensorrt_network import (
     parse_onnx,
 )
 from harness.backends.trt_bindings import Bindings, deprecated, load_bindings
-from harness.backends.trt_log import LAYERS, Log, create_log, loud, words
+from harness.backends.trt_log import LAYERS, Log, create_log, loud, made, words
 from harness.backends.trt_network_code import call_network_code
 from harness.backends.trt_timing import TimingCache
 from harness.errors import BuildError
@@ -119,7 +119,7 @@ def build(bindings: Bindings, task: BuildTask, onnx: Path, plan: Path, aids: Aid
 
 def _build(bindings: Bindings, task: BuildTask, onnx: Path, plan: Path, aids: Aids) -> Built:
     log = create_log(bindings.api)
-    builder = bindings.api.Builder(log)
+    builder = made(bindings.api.Builder, log)
     trt_options.load_plugins(bindings, builder.get_plugin_registry(), log, task.options.plugins, task.base)
     typing = tensorrt_weak if task.options.typing == "weak" else tensorrt_strong
     network = typing.create_network(bindings.api, builder)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from harness.backends import trt_options
 from harness.backends.trt_bindings import Bindings
+from harness.backends.trt_log import made
 from harness.spec import BuildSpec
 
 if TYPE_CHECKING:
@@ -23,9 +24,9 @@ def create_runtime(bindings: Bindings, log: trt.ILogger, options: BuildSpec, fol
     """A runtime with the plugins, DLA core and permissions that `options` name; paths start at `folder`.
 
     Version-compatible plans hold a lean runtime, which is host code; TensorRT runs it only where it may.
-    Raises BuildError for a plugin library that does not load.
+    Raises BuildError for a plugin library that does not load, BackendError where TensorRT does not start.
     """
-    runtime = bindings.api.Runtime(log)
+    runtime = made(bindings.api.Runtime, log)
     trt_options.load_plugins(bindings, runtime.get_plugin_registry(), log, options.plugins, folder)
     if options.version_compatible:
         runtime.engine_host_code_allowed = True
