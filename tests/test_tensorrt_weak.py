@@ -60,14 +60,16 @@ class Config:
 
 
 class Layer:
-    """ILayer with one output."""
+    """ILayer with one input and one output; with constraints obeyed, only one that takes FP32 builds."""
 
-    num_outputs = 1
+    num_inputs = num_outputs = 1
 
-    def __init__(self, node: str, kind: str, dtype: str = "FLOAT", keeps: bool = True) -> None:
+    def __init__(
+        self, node: str, kind: str, dtype: str = "FLOAT", given: str = "FLOAT", keeps: bool = True
+    ) -> None:
         self.name, self.metadata = f"{node}!", f"[ONNX Layer: {node}]"
         self.type = SimpleNamespace(name=kind)
-        self.output = SimpleNamespace(name="t", dtype=SimpleNamespace(name=dtype), is_execution_tensor=True)
+        self.input, self.output = tensor(given), tensor(dtype)
         self.keeps, self.output_types, self._precision = keeps, [], None
 
     @property
@@ -82,11 +84,21 @@ class Layer:
     def precision_is_set(self) -> bool:
         return self._precision is not None
 
+    def get_input(self, _: int) -> Any:
+        return self.input
+
     def get_output(self, _: int) -> Any:
         return self.output
 
     def set_output_type(self, index: int, dtype: Any) -> None:
         self.output_types.append((index, dtype.name))
+
+
+def tensor(dtype: str) -> Any:
+    """ITensor of a type; a `SHAPE` is INT64 and no execution tensor."""
+    shape = dtype == "SHAPE"
+    kind = SimpleNamespace(name="INT64" if shape else dtype)
+    return SimpleNamespace(name="t", dtype=kind, is_execution_tensor=not shape, is_shape_tensor=shape)
 
 
 def network(*layers: Layer) -> Any:
@@ -129,6 +141,23 @@ def test_integer_outputs_of_kept_nodes_keep_their_type() -> None:
     layer = Layer("argmax", "TOPK", "INT32")
     tensorrt_weak.hold_fp32(API, network(layer), ["argmax"])
     assert layer.output_types == []
+
+
+@pytest.mark.parametrize(
+    ("given", "gives", "held"),
+    [
+        ("FLOAT", "BOOL", True),  # a comparison
+        ("BOOL", "FLOAT", True),
+        ("INT32", "INT32", False),
+        ("INT32", "BOOL", False),
+        ("SHAPE", "SHAPE", False),
+        ("SHAPE", "FLOAT", False),  # a tensor filled to a shape
+    ],
+)
+def test_only_layers_that_compute_with_floats_are_held(given: str, gives: str, held: bool) -> None:
+    layer = Layer("node", "ELEMENTWISE", gives, given)
+    assert tensorrt_weak.hold_fp32(API, network(layer), ["node"]) == (["node!"] if held else [])
+    assert layer.precision_is_set is held
 
 
 def test_a_layer_that_does_not_take_fp32_is_told() -> None:
