@@ -35,6 +35,7 @@ API: Any = SimpleNamespace(
     DataType=enum("FLOAT", "HALF", "INT8"),
     MemoryPoolType=enum("WORKSPACE"),
     HardwareCompatibilityLevel=enum("NONE", "AMPERE_PLUS"),
+    PreviewFeature=enum("PROFILE_SHARING_0806"),
     NetworkDefinitionCreationFlag=SimpleNamespace(EXPLICIT_BATCH=0),
     IInt8EntropyCalibrator2=Interface,
     IInt8MinMaxCalibrator=type("MinMax", (), {}),
@@ -44,9 +45,9 @@ API: Any = SimpleNamespace(
 class Config:
     """IBuilderConfig: flags in a set; `drops` are those that it forgets."""
 
-    def __init__(self, drops: str = "", takes_profile: bool = True) -> None:
+    def __init__(self, drops: str = "", takes_profile: bool = True, shares: bool = True) -> None:
         self.flags: set[str] = set()
-        self.drops, self.takes_profile = drops, takes_profile
+        self.drops, self.takes_profile, self.features = drops, takes_profile, {"PROFILE_SHARING_0806": shares}
         self.int8_calibrator: Any = None
 
     def set_flag(self, flag: Any) -> None:
@@ -54,6 +55,13 @@ class Config:
 
     def get_flag(self, flag: Any) -> bool:
         return flag.name in self.flags
+
+    def get_preview_feature(self, feature: Any) -> bool:
+        return self.features[feature.name]
+
+    def set_preview_feature(self, feature: Any, enable: bool) -> None:
+        assert not self.features[feature.name], "deprecated where it is on already"
+        self.features[feature.name] = enable
 
     def set_calibration_profile(self, profile: Any) -> bool:
         return self.takes_profile and bool(profile.shapes)
@@ -163,6 +171,13 @@ def test_only_layers_that_compute_with_floats_are_held(given: str, gives: str, h
 def test_a_layer_that_does_not_take_fp32_is_told() -> None:
     with pytest.raises(NotHonouredError, match="layer 'fc!': asked for FP32, TensorRT made it None"):
         tensorrt_weak.hold_fp32(API, network(Layer("fc", "MATRIX_MULTIPLY", keeps=False)), ["fc"])
+
+
+@pytest.mark.parametrize("shares", [False, True])  # TensorRT 8.6, and later
+def test_contexts_can_share_a_profile(shares: bool) -> None:
+    config: Any = Config(shares=shares)
+    tensorrt_weak.constrain(API, network(), config, Precision.FP32, ())
+    assert config.features == {"PROFILE_SHARING_0806": True}
 
 
 def test_a_flag_that_is_missing_or_dropped_is_told() -> None:

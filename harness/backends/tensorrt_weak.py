@@ -69,6 +69,14 @@ def constrain(
             raise NotHonouredError(f"{precision}: the builder dropped flag {name}")
     if hold_fp32(api, network, kept):
         config.set_flag(api.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
+    _share_profiles(api, config)
+
+
+def _share_profiles(api: trt.Module, config: trt.IBuilderConfig) -> None:
+    """Let several contexts have one profile, as device runs beside others need; later versions always do."""
+    feature = api.PreviewFeature.__members__.get("PROFILE_SHARING_0806")
+    if feature is not None and not config.get_preview_feature(feature):
+        config.set_preview_feature(feature, True)
 
 
 def hold_fp32(api: trt.Module, network: trt.INetworkDefinition, kept: Sequence[str]) -> list[str]:
