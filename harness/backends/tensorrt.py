@@ -34,6 +34,7 @@ from harness.backends.tensorrt_record import (
     write_record,
 )
 from harness.backends.tensorrt_run import TensorRTEngine
+from harness.backends.trt_axes import attribute_axes
 from harness.backends.trt_bindings import PRODUCT, Bindings, load_bindings
 from harness.backends.trt_fence import PRODUCTS, fence
 from harness.backends.trt_rtx import gpu_refusal
@@ -48,6 +49,8 @@ from harness.precision import Precision
 from harness.spec import BuildSpec
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from harness.backends.base import Engine
 
 
@@ -110,7 +113,7 @@ class TensorRTBackend:
             raise NotHonouredError(f"{what}: {why}")
         if reasons := refusals(lowered, request.options):
             raise BuildError(f"{what}: {self.bindings}: {'; '.join(reasons)}")
-        onnx_file.write(fence(lowered.model), folder / ONNX)
+        onnx_file.write(self._parsed(fence(lowered.model), what), folder / ONNX)
         task = _task(request)
         if request.engine is not None:
             return self._adopt(request.engine, task, folder, what)
@@ -144,6 +147,13 @@ class TensorRTBackend:
         """Tensors of the network in `folder` that are neither shapes nor bools.  Raises RunError."""
         tensors = (tensor for layer in read_layers(folder)[0] for tensor in layer.outputs)
         return frozenset(t.name for t in tensors if not t.holds_shape and t.dtype != "BOOL")
+
+    def _parsed(self, model: ir.Model, what: str) -> ir.Model:
+        """The model in the form that the parser reads.  Raises BuildError."""
+        try:
+            return model if self.bindings.reads_axes else attribute_axes(model)
+        except BuildError as error:
+            raise BuildError(f"{what}: {error}") from error
 
     def _built(self, request: BuildRequest, task: BuildTask, folder: Path, what: str) -> Built:
         """A build with the GPU that calibrators of weakly typed INT8 run on; a cache of theirs needs none."""
