@@ -168,6 +168,11 @@ def test_only_layers_that_compute_with_floats_are_held(given: str, gives: str, h
     assert layer.precision_is_set is held
 
 
+def test_plugins_of_every_version_choose_their_types() -> None:
+    layers = [Layer("node", kind) for kind in ("PLUGIN", "PLUGIN_V2", "PLUGIN_V3")]
+    assert tensorrt_weak.hold_fp32(API, network(*layers), ["node"]) == []
+
+
 def test_a_layer_that_does_not_take_fp32_is_told() -> None:
     with pytest.raises(NotHonouredError, match="layer 'fc!': asked for FP32, TensorRT made it None"):
         tensorrt_weak.hold_fp32(API, network(Layer("fc", "MATRIX_MULTIPLY", keeps=False)), ["fc"])

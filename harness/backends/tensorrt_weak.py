@@ -39,6 +39,7 @@ UNTYPED = (
     "DEQUANTIZE",
     "PLUGIN",
     "PLUGIN_V2",
+    "PLUGIN_V3",
     "CONDITION",
 )
 
