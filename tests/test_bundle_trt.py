@@ -51,6 +51,29 @@ def test_its_command_lines_run_tensorrt(failure: Failure) -> None:
     assert "polygraphy run lowered.onnx --trt --fp16 " in command_lines(weak, describe(weak))
 
 
+@pytest.mark.parametrize(("version", "strong"), [("10.13.0", True), ("11.1.0", False)])
+def test_its_command_lines_are_those_of_its_trtexec(failure: Failure, version: str, strong: bool) -> None:
+    versions = {**failure.built.manifest.versions, "runtime": version}
+    manifest = replace(failure.built.manifest, backend="tensorrt", versions=versions)
+    found = replace(failure, built=replace(failure.built, manifest=manifest))
+    text = command_lines(found, describe(found))
+    assert ("--stronglyTyped" in text, "--noCudaGraph" in text) == (strong, not strong)
+
+
+def test_its_command_lines_for_weak_typing_are_those_of_a_trtexec_that_has_it(failure: Failure) -> None:
+    weak = replace(failure, options=failure.options.model_copy(update={"typing": "weak"}))
+    (build, run) = command_lines(weak, describe(weak)).splitlines()[-2:]
+    assert "--fp16" in build
+    assert "--noCudaGraph" not in run
+
+
+def test_its_raw_inputs_have_the_types_that_the_engine_takes(failure: Failure, tmp_path: Path) -> None:
+    double = replace(failure, feeds={name: a.astype(np.float64) for name, a in failure.feeds.items()})
+    write(double, tmp_path / "out", Options())
+    (feed,) = failure.feeds.values()
+    assert (tmp_path / "out" / "t0.bin").stat().st_size == feed.size * 4
+
+
 def test_its_script_builds_the_engine(failure: Failure, tmp_path: Path) -> None:
     write(failure, tmp_path / "out", Options())
     assert (tmp_path / "out" / "reproduce.py").read_text() == Path(reproduce_trt.__file__).read_text()
