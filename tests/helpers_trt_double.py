@@ -238,8 +238,7 @@ class Context:
         self.addresses: dict[str, int] = {}
         self.allocators: dict[str, Any] = {}
         self.listener: Any = None
-        self.debugging = False
-        self.unfused_tensors_debug_state = False
+        self.debugging = self.showing = False
 
     def _fails(self, call: str) -> bool:
         if call in self.engine.faults.calls:
@@ -284,6 +283,14 @@ class Context:
     def set_debug_listener(self, listener: Any) -> bool:
         self.listener = listener
         return not self._fails("set_debug_listener")
+
+    @property
+    def unfused_tensors_debug_state(self) -> bool:
+        return self.showing
+
+    @unfused_tensors_debug_state.setter
+    def unfused_tensors_debug_state(self, flag: bool) -> None:
+        self.showing = flag and not self._fails("unfused_tensors_debug_state")
 
     def set_all_tensors_debug_state(self, flag: bool) -> bool:
         self.debugging = flag

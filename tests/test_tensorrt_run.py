@@ -309,10 +309,22 @@ def test_unfused_tensors_are_those_that_fusion_left(opened: Opener) -> None:
     assert "other" not in found
 
 
-@pytest.mark.parametrize("call", ["set_debug_listener", "set_all_tensors_debug_state"])
-def test_a_refused_listener_is_told(opened: Opener, call: str) -> None:
+REFUSALS = [
+    ("set_debug_listener", "debug tensors"),
+    ("set_all_tensors_debug_state", "debug tensors"),
+    ("unfused_tensors_debug_state", "unfused tensors"),
+]
+
+
+@pytest.mark.parametrize(("call", "instrumentation"), REFUSALS)
+def test_a_refused_listener_is_told(opened: Opener, call: str, instrumentation: str) -> None:
     with opened(faults=Faults((call,), "no")) as engine, pytest.raises(RunError, match="TensorRT"):
-        engine.listening(["shown_x"], "debug tensors").run({"x": ramp(2)})
+        engine.listening(["shown_x"], instrumentation).run({"x": ramp(2)})
+
+
+def test_unfused_tensors_need_no_marked_ones(opened: Opener) -> None:
+    with opened(faults=Faults(("set_all_tensors_debug_state",), "none is marked")) as engine:
+        engine.listening(["shown_x"], "unfused tensors").run({"x": ramp(2)})
 
 
 def test_a_listener_that_fails_fails_the_run(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:

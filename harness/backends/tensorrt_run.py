@@ -206,8 +206,7 @@ class TensorRTEngine:
         context = self._new_context(profile)
         if self.shown:
             self._listeners[profile] = trt_debug.attach(self.bindings.api, context, self.device)
-        if self.unfused:
-            trt_unfused.switch_on(context)
+            (trt_unfused if self.unfused else trt_debug).switch_on(context)
         self._contexts[profile] = context
         return context
 

@@ -70,11 +70,15 @@ def mark(network: trt.INetworkDefinition, tensors: Sequence[trt.ITensor]) -> Non
 
 
 def attach(api: trt.Module, context: trt.IExecutionContext, device: Device) -> Listener:
-    """A listener that gets the debug tensors of `context`.  Raises RunError if TensorRT takes none."""
+    """A listener of `context`, which hears nothing yet.  Raises RunError if TensorRT takes none."""
     listener = implement(api.IDebugListener, Listener)(device)
     if not context.set_debug_listener(listener):
         raise RunError("TensorRT takes no debug listener")
-    if not context.set_all_tensors_debug_state(True):
-        raise RunError("TensorRT does not switch its debug tensors on")
     attached: Listener = listener
     return attached
+
+
+def switch_on(context: trt.IExecutionContext) -> None:
+    """Let a context show marked debug tensors to its listener.  Raises RunError if TensorRT does not."""
+    if not context.set_all_tensors_debug_state(True):
+        raise RunError("TensorRT does not switch its debug tensors on")
