@@ -246,8 +246,10 @@ class Context:
         return call in self.engine.faults.calls
 
     def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
+        if self._fails("set_optimization_profile_async"):
+            raise RuntimeError("Error in set optimization profile async.")
         self.profile = profile_index
-        return not self._fails("set_optimization_profile_async")
+        return True
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         part = self.engine.profiles[self.profile].shapes.get(name)

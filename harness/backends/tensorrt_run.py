@@ -214,8 +214,10 @@ class TensorRTEngine:
         context = self.engine.create_execution_context()
         if context is None:
             raise RunError(f"no execution context: {self._failure()}")
-        if not context.set_optimization_profile_async(profile, self.stream):
-            raise RunError(f"profile {profile} cannot be selected: {self._failure()}")
+        try:
+            context.set_optimization_profile_async(profile, self.stream)
+        except RuntimeError as error:  # the bindings return nothing but True
+            raise RunError(f"profile {profile} cannot be selected: {self._failure()}") from error
         self.device.synchronize(self.stream)
         return context
 
