@@ -322,6 +322,16 @@ def test_a_refused_listener_is_told(opened: Opener, call: str, instrumentation: 
         engine.listening(["shown_x"], instrumentation).run({"x": ramp(2)})
 
 
+def test_debug_tensors_share_one_pinned_buffer(opened: Opener) -> None:
+    with opened() as engine:
+        engine.listening(["shown_x"], "debug tensors").run({"x": ramp(4)})
+        device: Any = engine.device
+        before = len(device.buffers)
+        for rows in (1, 2, 3, 4):
+            np.testing.assert_array_equal(engine.run({"x": ramp(rows)})["shown_x"], ramp(rows))
+        assert len(device.buffers) == before
+
+
 def test_unfused_tensors_need_no_marked_ones(opened: Opener) -> None:
     with opened(faults=Faults(("set_all_tensors_debug_state",), "none is marked")) as engine:
         engine.listening(["shown_x"], "unfused tensors").run({"x": ramp(2)})
