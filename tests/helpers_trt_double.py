@@ -181,6 +181,7 @@ class Engine:
             **{o.name: o for o in self.session.get_outputs()},
         }
         self.contexts = 0
+        self.settings: list[Any] = []
 
     name = "double"
     device_memory_size_v2 = 4096
@@ -214,11 +215,16 @@ class Engine:
         part = self.profiles[profile_index].shapes[name]
         return [self.api.Dims(list(shape)) for shape in (part.min, part.opt, part.max)]
 
-    def create_execution_context(self, strategy: Any = None) -> Context | None:
+    def create_runtime_config(self) -> Any:
+        lazy = self.api.DynamicShapesKernelSpecializationStrategy.LAZY
+        return SimpleNamespace(dynamic_shapes_kernel_specialization_strategy=lazy)
+
+    def create_execution_context(self, runtime_config: Any = None) -> Context | None:
         if "create_execution_context" in self.faults.calls:
             self.say()
             return None
         self.contexts += 1
+        self.settings.append(runtime_config)
         return Context(self)
 
     def create_engine_inspector(self) -> Any:
@@ -376,6 +382,7 @@ def double(
         "IOutputAllocator",
         "IDebugListener",
         "LayerInformationFormat",
+        "DynamicShapesKernelSpecializationStrategy",
     )
     parts = {name: getattr(real, name) for name in names}
     parts["init_libnvinfer_plugins"] = lambda *_: True

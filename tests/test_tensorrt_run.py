@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,23 @@ def test_each_profile_has_a_context_of_its_own(opened: Opener) -> None:
             assert engine.run({"x": ramp(rows)}, index)["y"].shape == (rows, 4)
         double_engine: Any = engine.engine
         assert double_engine.contexts == 2
+
+
+def test_rtx_compiles_kernels_before_they_run(opened: Opener) -> None:
+    with opened() as engine:
+        engine.run({"x": ramp(2)})
+        engine.residents([{"x": ramp(2)}])
+        double_engine: Any = engine.engine
+        used = [each.dynamic_shapes_kernel_specialization_strategy for each in double_engine.settings]
+    assert [strategy.name for strategy in used] == ["EAGER", "EAGER"]
+
+
+def test_tensorrt_has_no_settings_of_contexts(tmp_path: Path) -> None:
+    plan = tmp_path / "engine.plan"
+    bindings, device, found = double(relu_and_sum(), PROFILES, plan=plan)
+    with TensorRTEngine.open(replace(bindings, name="tensorrt"), plan, device) as engine:
+        engine.run({"x": ramp(2)})
+    assert found.settings == [None]
 
 
 @pytest.mark.parametrize(

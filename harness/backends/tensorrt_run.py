@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.backends import trt_debug, trt_errors, trt_types, trt_unfused
+from harness.backends import trt_debug, trt_errors, trt_rtx, trt_types, trt_unfused
 from harness.backends.base import Tensors
 from harness.backends.device import Device
 from harness.backends.device_run import DeviceRun, EventTimer
@@ -51,6 +51,7 @@ class TensorRTEngine:
     _resident_contexts: dict[int, trt.IExecutionContext] = field(default_factory=dict)
     _sets: list[Buffers] = field(default_factory=list)
     _listeners: dict[int, Listener] = field(default_factory=dict)
+    _settings: Any = None
 
     def __post_init__(self) -> None:
         self.ports_in, self.ports_out = ports(self.bindings.api, self.engine)
@@ -211,7 +212,7 @@ class TensorRTEngine:
         return context
 
     def _new_context(self, profile: int) -> trt.IExecutionContext:
-        context = self.engine.create_execution_context()
+        context = self._bare_context()
         if context is None:
             raise RunError(f"no execution context: {self._failure()}")
         try:
@@ -220,6 +221,12 @@ class TensorRTEngine:
             raise RunError(f"profile {profile} cannot be selected: {self._failure()}") from error
         self.device.synchronize(self.stream)
         return context
+
+    def _bare_context(self) -> trt.IExecutionContext | None:
+        if not self.bindings.rtx:
+            return self.engine.create_execution_context()
+        self._settings = self._settings or trt_rtx.context_settings(self.bindings.api, self.engine)
+        return trt_rtx.create_context(self.engine, self._settings)
 
     def _bind_input(
         self, context: trt.IExecutionContext, port: Port, values: trt_types.Array, buffers: Buffers
@@ -276,6 +283,7 @@ class TensorRTEngine:
         self._contexts.clear()
         self._resident_contexts.clear()
         self._listeners.clear()
+        self._settings = None
         if self.__dict__.pop("engine", None) is None:
             return
         self.__dict__.pop("runtime")
