@@ -6,7 +6,6 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from harness.cases import cases_of
@@ -93,13 +92,18 @@ def explore(path: str, inputs: tuple[DraftInput, ...], budget_s: float) -> Draft
 
 
 class Trial:
-    """One session and what is tried on it; `said` is the last error, `seconds` the last run's duration."""
+    """One engine and what is tried on it; `said` is the last error, `seconds` the last run's duration.
+
+    It runs the normalised model, as all that follows does: ONNX Runtime opens some models in no other form.
+    """
 
     def __init__(self, path: str, inputs: tuple[DraftInput, ...], deadline: float) -> None:
-        from harness.backends.ort_session import SessionSettings, session_of
+        from harness.backends.ort_models import open_model
+        from harness.lowering.normalise import normalise
+        from harness.onnx_file import read
 
         self._inputs, self._deadline = inputs, deadline
-        self._session = session_of(Path(path), SessionSettings())
+        self._engine = open_model(normalise(read(path)))
         self.said, self.seconds = "nothing", 0.0
 
     def base(self) -> Draft | None:
@@ -153,14 +157,13 @@ class Trial:
         return self._run_at(draft, draft.shapes("opt"))
 
     def _run_at(self, draft: Draft, shapes: Mapping[str, Sequence[int]]) -> bool | None:
-        from harness.backends.ort_session import OrtEngine
         from harness.errors import RunError
         from harness.inputs import Feeds
 
         feeds = Feeds(spec_of(draft)).feed({name: tuple(shape) for name, shape in shapes.items()})
         start = time.monotonic()
         try:
-            outputs = OrtEngine(self._session).run(feeds)
+            outputs = self._engine.run(feeds)
         except RunError as error:
             self.said = str(error)
             return None

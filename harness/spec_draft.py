@@ -63,7 +63,7 @@ def draft_of(file: Path) -> Draft:
         raise ModelError(f"{file}: the model has no inputs to feed")
     try:
         draft = isolated(explore, str(file.resolve()), inputs, BUDGET_S, timeout_s=TIMEOUT_S)
-    except RunError as error:
+    except (ModelError, RunError) as error:
         draft = untried(inputs, f"not tried: {one_line(error)}")
     return replace(draft, ignored=tuple(str(v.name) for v in model.graph.outputs if incomparable(v)))
 

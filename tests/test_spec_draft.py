@@ -58,6 +58,15 @@ def test_a_dynamic_batch(tmp_path):
     assert shapes_of(spec, "input") == ((1, 4), (4, 4), (8, 4), (1, 1))
 
 
+def test_a_model_that_runs_in_its_normalised_form_alone(tmp_path):
+    model = linear_model()
+    for node in model.graph.node:
+        node.name = "same"
+    onnx.save(model, tmp_path / "model.onnx")
+    spec = spec_draft.spec_from_onnx(tmp_path / "model.onnx")
+    assert shapes_of(spec, "input")[2] == (8, 4)
+
+
 def test_a_static_shape(tmp_path):
     assert shapes_of(drafted(tmp_path, linear_model(batch=2)), "input")[:3] == ((2, 4),) * 3
 
