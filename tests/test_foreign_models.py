@@ -74,7 +74,7 @@ def test_a_precision_that_nothing_has_is_told_with_what_tensorrt_would_say(proje
     result = run(project, "--trt-precision=fp16", "-k", "test_engine")
     result.stdout.fnmatch_lines(
         [
-            "model?fp16?: fp16 was asked, no node of 1 is fp16",
+            "model?fp16?: fp16 was asked, no node of 1 is fp16; the commonest reason: custom domain *.ml",
             "  TensorRT would refuse the model: the operators of domain 'ai.onnx.ml' need a plugin",
             "  reproduce: *",
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -11,6 +12,7 @@ import onnx_ir as ir
 from harness.backends.base import Audit
 from harness.backends.ort_provider import CPU
 from harness.lowering.model import LoweredModel
+from harness.lowering.operators import WEIGHTED
 from harness.precision import Precision
 
 WORDS = MappingProxyType(
@@ -93,7 +95,19 @@ def _nothing_lowered(lowered: LoweredModel, counts: Mapping[str, int]) -> Iterat
     precision, plan = lowered.plan.precision, lowered.plan
     wanted = Precision.INT8.value if precision.quantized else (precision.half or Precision.FP32).value
     if counts and not counts.get(wanted) and not (plan.fp32_nodes or plan.fp32_op_types):
-        yield f"{precision} was asked, no node of {sum(counts.values())} is {wanted}"
+        yield f"{precision} was asked, no node of {sum(counts.values())} is {wanted}{_why(lowered)}"
+
+
+def _why(lowered: LoweredModel) -> str:
+    """The commonest reason among those of the nodes that could have been lowered."""
+    kept = lowered.summary.kept
+    if lowered.plan.precision.quantized:
+        weighted = {node.name for node in every_node(lowered.model) if node.op_type in WEIGHTED}
+        kept = {name: reason for name, reason in kept.items() if name in weighted}
+        if not weighted:
+            return f": it has none of {', '.join(sorted(WEIGHTED))}"
+    found = Counter(kept.values()).most_common(1)
+    return "".join(f"; the commonest reason: {reason}" for reason, _ in found)
 
 
 def _other_tf32(asked: Mapping[str, str], got: Mapping[str, str]) -> Iterator[str]:
