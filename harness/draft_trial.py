@@ -5,11 +5,15 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from harness.cases import cases_of
 from harness.draft_inputs import Axis, DraftInput, Values
+from harness.precision import Precision, PrecisionPlan
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 Sizes = Mapping[str, int]
 """A size for every symbol."""
@@ -35,7 +39,7 @@ class Ranges:
 class Draft:
     """What a spec is written from: ranges of the symbols, values of the inputs, remarks for the user.
 
-    `ignored` outputs are those that cannot be compared.
+    `ignored` outputs are those that cannot be compared; `precisions` those that make sense for the model.
     """
 
     inputs: tuple[DraftInput, ...]
@@ -43,6 +47,7 @@ class Draft:
     values: Mapping[str, Values]
     remarks: tuple[str, ...] = field(default=())
     ignored: tuple[str, ...] = ()
+    precisions: tuple[Precision, ...] = (Precision.FP32, Precision.FP16, Precision.INT8)
 
     def shapes(self, bound: str) -> dict[str, list[int]]:
         """The shape of every input at `min`, `opt` or `max`, or its `multiple`s."""
@@ -84,26 +89,48 @@ def untried(inputs: tuple[DraftInput, ...], remark: str) -> Draft:
 
 def explore(path: str, inputs: tuple[DraftInput, ...], budget_s: float) -> Draft:
     """A draft at which ONNX Runtime runs the model at `path`; if there is none, an untried one."""
-    trial = Trial(path, inputs, time.monotonic() + budget_s)
+    from harness.lowering.normalise import normalise
+    from harness.lowering.single import to_single
+    from harness.onnx_file import read
+
+    model = normalise(read(path))
+    precisions = precisions_of(to_single(model))
+    trial = Trial(model, inputs, time.monotonic() + budget_s)
     base = trial.base()
     if base is None:
-        return untried(inputs, f"no shape was found that ONNX Runtime runs; last it said: {trial.said}")
-    return trial.widened(base)
+        remark = f"no shape was found that ONNX Runtime runs; last it said: {trial.said}"
+        return replace(untried(inputs, remark), precisions=precisions)
+    return replace(trial.widened(base), precisions=precisions)
+
+
+def precisions_of(model: ir.Model) -> tuple[Precision, ...]:
+    """The usual precisions that make sense for the normalised `model`.
+
+    One that is quantized already is INT8, one in FP16 has no FP32, and one without weighted nodes no INT8.
+    """
+    from harness.backends.ort_audit import node_precisions
+    from harness.lowering import quantizable
+    from harness.lowering.int8 import is_quantized
+
+    if is_quantized(model):
+        return Precision.INT8, Precision.INT8_FP16
+    words = set(node_precisions(model).values())
+    is_half = Precision.FP16 in words and Precision.FP32 not in words
+    plain = (Precision.FP16,) if is_half else (Precision.FP32, Precision.FP16)
+    return (*plain, Precision.INT8) if quantizable(model, PrecisionPlan(Precision.INT8)) else plain
 
 
 class Trial:
     """One engine and what is tried on it; `said` is the last error, `seconds` the last run's duration.
 
-    It runs the normalised model, as all that follows does: ONNX Runtime opens some models in no other form.
+    `model` is normalised, as for all that follows: ONNX Runtime opens some models in no other form.
     """
 
-    def __init__(self, path: str, inputs: tuple[DraftInput, ...], deadline: float) -> None:
+    def __init__(self, model: ir.Model, inputs: tuple[DraftInput, ...], deadline: float) -> None:
         from harness.backends.ort_models import open_model
-        from harness.lowering.normalise import normalise
-        from harness.onnx_file import read
 
         self._inputs, self._deadline = inputs, deadline
-        self._engine = open_model(normalise(read(path)))
+        self._engine = open_model(model)
         self.said, self.seconds = "nothing", 0.0
 
     def base(self) -> Draft | None:
