@@ -83,12 +83,17 @@ def _producer(value: ir.Value) -> str | None:
 def _broken(lowered: LoweredModel, found: Mapping[str, str]) -> Iterator[str]:
     half, quantized = lowered.plan.precision.half, frozenset(lowered.summary.quantized)
     claims: list[tuple[Collection[str], str]] = [(quantized, Precision.INT8.value)]
-    if half is not None:  # A node may be both: 16 bits between its Q/DQ and the next.
-        claims.append(([name for name in lowered.summary.lowered if name not in quantized], half.value))
+    if half is not None:  # A node may be both: 16 bits between its Q/DQ, or the model's own, and the next.
+        both = quantized if lowered.plan.precision.quantized else _int8(found)
+        claims.append(([name for name in lowered.summary.lowered if name not in both], half.value))
     for names, word in claims:
         for name in names:
             if name in found and found[name] != word:
                 yield f"node {name!r} should be {word}, is {found[name]}"
+
+
+def _int8(found: Mapping[str, str]) -> frozenset[str]:
+    return frozenset(name for name, word in found.items() if word == Precision.INT8.value)
 
 
 def _nothing_lowered(lowered: LoweredModel, counts: Mapping[str, int]) -> Iterator[str]:
