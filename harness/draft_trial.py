@@ -100,7 +100,7 @@ def explore(path: str, inputs: tuple[DraftInput, ...], budget_s: float) -> Draft
     if base is None:
         remark = f"no shape was found that ONNX Runtime runs; last it said: {trial.said}"
         return replace(untried(inputs, remark), precisions=precisions)
-    return replace(trial.widened(base), precisions=precisions)
+    return replace(trial.steadied(trial.widened(base)), precisions=precisions)
 
 
 def precisions_of(model: ir.Model) -> tuple[Precision, ...]:
@@ -165,6 +165,20 @@ class Trial:
                     return draft
         return base
 
+    def steadied(self, draft: Draft) -> Draft:
+        """`draft` with the first values whose outputs are finite in all that the suites will feed."""
+        alternatives = () if draft.remarks else (draft.values, *_alternatives(self._inputs))
+        tried = (replace(draft, values=values) for values in alternatives)
+        return next((one for one in tried if self._stays_finite(one)), draft)
+
+    def _stays_finite(self, draft: Draft) -> bool:
+        from harness.inputs import Feeds
+        from harness.validate import tasks_of
+
+        spec = spec_of(draft)
+        feeds = (feed for task in tasks_of(spec, Feeds(spec)) for feed in task.feeds)
+        return all(time.monotonic() > self._deadline or self._run(feed) for feed in feeds)
+
     def _multiple(self, base: Draft) -> int:
         """The smallest step by which sides and lengths may grow; 0 if none was found."""
         free = [s for s, kind in _symbols(self._inputs).items() if kind != "batch"]
@@ -184,10 +198,13 @@ class Trial:
         return self._run_at(draft, draft.shapes("opt"))
 
     def _run_at(self, draft: Draft, shapes: Mapping[str, Sequence[int]]) -> bool | None:
-        from harness.errors import RunError
         from harness.inputs import Feeds
 
-        feeds = Feeds(spec_of(draft)).feed({name: tuple(shape) for name, shape in shapes.items()})
+        return self._run(Feeds(spec_of(draft)).feed({name: tuple(shape) for name, shape in shapes.items()}))
+
+    def _run(self, feeds: Mapping[str, Any]) -> bool | None:
+        from harness.errors import RunError
+
         start = time.monotonic()
         try:
             outputs = self._engine.run(feeds)

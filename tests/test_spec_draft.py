@@ -150,6 +150,13 @@ def test_values_that_make_outputs_finite(tmp_path):
     assert drafted(tmp_path, model).inputs["x"].data.generator == "uniform"
 
 
+def test_masks_that_leave_nothing_at_the_smallest_shape(tmp_path):
+    """A row that is masked out is 0 / 0: with one token to a row, masks must be ones."""
+    text = """g (float[N,L] x, bool[N,L] mask) => (float[N,L] y) <float low = {-inf}> {
+      m = Where(mask, x, low) y = Softmax(m) }"""
+    assert drafted(tmp_path, proto(text)).inputs["mask"].data.low == 1
+
+
 def test_odd_inputs(tmp_path):
     """A bool, a scalar, an initializer that is also an input, names that TOML must quote."""
     weight = numpy_helper.from_array(np.ones((2, 3), np.float32), "w")
