@@ -92,6 +92,13 @@ def test_a_reader_that_has_enough_is_no_error(tmp_path):
     assert done.stderr == b""
 
 
+def test_the_module_runs_as_the_command_does(tmp_path):
+    command = [sys.executable, "-m", "harness.cli", "init", str(tmp_path / "absent.onnx")]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 4
+    assert done.stderr.startswith("trt-harness: error: ")
+
+
 def test_a_bug_is_not_hidden(monkeypatch):
     def broken(_):
         raise ZeroDivisionError
