@@ -90,10 +90,12 @@ def untried(inputs: tuple[DraftInput, ...], remark: str) -> Draft:
 def explore(path: str, inputs: tuple[DraftInput, ...], budget_s: float) -> Draft:
     """A draft at which ONNX Runtime runs the model at `path`; if there is none, an untried one."""
     from harness.lowering.normalise import normalise
+    from harness.lowering.refusals import check_reference
     from harness.lowering.single import to_single
     from harness.onnx_file import read
 
     model = normalise(read(path))
+    check_reference(model)
     precisions = precisions_of(to_single(model))
     trial = Trial(model, inputs, time.monotonic() + budget_s)
     base = trial.base()

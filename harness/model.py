@@ -20,7 +20,7 @@ from harness.engine import BuiltEngine, EngineSource, build
 from harness.inputs import Feeds, calibration_feeds
 from harness.lowering import LoweredModel, Ranges
 from harness.lowering.normalise import normalise
-from harness.lowering.refusals import tensorrt_refusals
+from harness.lowering.refusals import check_reference, tensorrt_refusals
 from harness.lowering.single import to_single
 from harness.native import native_of, weakly_typed
 from harness.onnx_graph import all_nodes
@@ -59,6 +59,7 @@ class Subject:
     def exact(self) -> ir.Model:
         """The normalised model, float64 where its file is, checked against the spec.  Raises UsageError."""
         model = normalise(self.model)
+        check_reference(model)
         check_against_model(self.spec, model, self.model)
         return model
 

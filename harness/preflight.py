@@ -12,6 +12,7 @@ from harness.assets import asset_paths, model_path
 from harness.errors import ModelError
 from harness.inputs import Feeds, calibration_data
 from harness.lowering.normalise import normalise
+from harness.lowering.refusals import check_reference
 from harness.options import Options
 from harness.selection import Case
 from harness.spec import ModelSpec
@@ -52,6 +53,8 @@ def _every_data(spec: ModelSpec, allow_code: bool) -> Iterator[Feeds]:
 
 def _normalised(path: Path, model: ir.Model) -> ir.Model:
     try:
-        return normalise(model)
+        normalised = normalise(model)
+        check_reference(normalised)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
+    return normalised

@@ -99,3 +99,22 @@ def test_maps_are_told_with_the_way_out(tmp_path):
     write_classifier(tmp_path / "model.onnx", [zipped], maps)
     with pytest.raises(ModelError, match=r"model\.onnx: 'maps' holds maps.*'zipmap': False"):
         spec_draft.draft_spec(tmp_path / "model.onnx")
+
+
+def test_a_model_that_computes_in_bfloat16_has_no_reference(tmp_path):
+    weight = helper.make_tensor("w", TensorProto.BFLOAT16, [4, 2], np.zeros(8))
+    nodes = [
+        helper.make_node("Cast", ["x"], ["h"], "narrow", to=TensorProto.BFLOAT16),
+        helper.make_node("MatMul", ["h", "w"], ["m"], "product"),
+        helper.make_node("Cast", ["m"], ["y"], "widen", to=TensorProto.FLOAT),
+    ]
+    ends = [VALUE("x", TensorProto.FLOAT, ["n", 4])], [VALUE("y", TensorProto.FLOAT, ["n", 2])]
+    graph = helper.make_graph(nodes, "g", *ends, [weight])
+    opsets = [helper.make_opsetid("", 19)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), tmp_path / "model.onnx")
+    assert main(["init", str(tmp_path / "model.onnx")]) == 0
+    told = "node 'product' (MatMul) computes in BFLOAT16, in which there is no reference: export the model"
+    assert told in (tmp_path / "spec.toml").read_text()
+    with pytest.raises(ModelError) as caught:
+        check_spec(read_spec(tmp_path / "spec.toml"), Options())
+    assert f"{tmp_path / 'model.onnx'}: {told}" in str(caught.value)

@@ -1,4 +1,4 @@
-"""What TensorRT refuses in a model, told before a builder is asked."""
+"""What TensorRT or the reference refuses in a model, told before a builder or a session is asked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ import numpy as np
 import onnx_ir as ir
 
 from harness.errors import ModelError, shorten
-from harness.lowering.operators import DYNAMIC_QUANTIZATION, NOT_IN_TENSORRT, QDQ, QUANTIZED_ARITHMETIC
+from harness.lowering.operators import (
+    DYNAMIC_QUANTIZATION,
+    NOT_IN_TENSORRT,
+    QDQ,
+    QUANTIZED_ARITHMETIC,
+    WEIGHTED,
+)
 from harness.onnx_graph import all_nodes, subgraphs
 
 _NO_LIMIT = 2**31 - 1
@@ -28,6 +34,17 @@ def tensorrt_refusals(model: ir.Model, plugins: frozenset[str] = frozenset()) ->
     found = [line for node in all_nodes(model.graph) for rule in rules for line in rule(node)]
     custom = {node.domain for node in all_nodes(model.graph) if node.domain} - plugins
     return found + [f"the operators of domain {shorten(domain)} need a plugin" for domain in sorted(custom)]
+
+
+def check_reference(model: ir.Model) -> None:
+    """Raise ModelError where `model` computes in BFLOAT16, which ONNX Runtime's CPU provider cannot."""
+    for node in all_nodes(model.graph):
+        types = {value.dtype for value in node.inputs if value is not None}
+        if node.op_type in WEIGHTED and not node.domain and ir.DataType.BFLOAT16 in types:
+            raise ModelError(
+                f"node {shorten(node.name)} ({node.op_type}) computes in BFLOAT16, in which there is no "
+                "reference: export the model in FP32, and name 'bf16' in the spec's precisions"
+            )
 
 
 def check_quantization(model: ir.Model) -> None:
