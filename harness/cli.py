@@ -95,3 +95,7 @@ class _Printable(io.TextIOBase):
 def _say(error: HarnessError, code: int) -> int:
     print(f"trt-harness: error: {error}", file=sys.stderr)
     return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
