@@ -143,6 +143,7 @@ class Options:
     def arguments(self) -> list[str]:
         """The command line arguments that a reproduction of one case needs."""
         paths = [("--trt-spec", path) for path in self.specs] + [("--trt-onnx", path) for path in self.onnx]
+        paths += [("--trt-baseline", self.baseline)] if self.baseline else []
         single = [("--trt-backend", self.backend), ("--trt-provider", self.provider)]
         single.append(("--trt-cuda", self.cuda))
         chosen = [(flag, value) for flag, value in single if value not in (None, "auto")]
@@ -150,6 +151,7 @@ class Options:
             "--trt-cuda-graph": self.cuda_graph,
             "--trt-strict": self.strict,
             "--trt-no-code": not self.allow_code,
+            "--trt-interleave": self.interleave,
         }
         return [f"{flag}={value}" for flag, value in paths + chosen] + [f for f, on in switches.items() if on]
 
