@@ -18,7 +18,7 @@ import pytest
 from harness import errors, gpus, selection, xfails
 from harness.heartbeat import Heartbeat
 from harness.options import FLAGS, Options
-from harness.outcome import ONE_LINE, ToldOnce, fail_regressed, lost, one_line, phase
+from harness.outcome import ONE_LINE, ToldOnce, checked, fail_regressed, lost, one_line, phase
 from harness.parallel import Parallel, worker_count
 from harness.points import points
 from harness.report.collect import Collector, rank
@@ -167,10 +167,10 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         return
     from harness.preflight import check
 
-    found = config.stash[RUN].selection
-    chosen = [case for item in getattr(session, "items", ()) if (case := _case_of(item))]
+    # On xdist's controller, which collects nothing, any case may be chosen.
+    chosen = [case for item in session.items if (case := _case_of(item))]
     with _usage():
-        check(chosen or found.cases, config.stash[RUN].options)
+        check(chosen if session.items else config.stash[RUN].selection.cases, config.stash[RUN].options)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -192,6 +192,7 @@ def pytest_runtest_makereport(
     report = yield
     # Plain data in the report's __dict__ crosses xdist's processes; user_properties would fill JUnit's XML.
     report.__dict__["trt_records"] = item.stash.get(RECORDS, [])
+    report.__dict__["trt_checked"] = checked(call)
     item.stash[RECORDS] = []
     if report.passed and report.when == "call":
         fail_regressed(report, item.config.stash[RUN])

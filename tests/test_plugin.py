@@ -154,6 +154,37 @@ def test_a_mistake_is_one_line_and_exit_code_4(project, name):
     assert not list(project.path.glob("reports/*"))
 
 
+MINE = """\
+def test_case(case, built):
+    assert case.precision != "fp16", "a check of mine"
+
+def test_broken(case):
+    if case.precision == "fp32":
+        raise RuntimeError("broken")
+
+def test_plain():
+    pass
+"""
+
+
+def test_tests_of_the_users_own_pass_fail_and_break_in_the_table(project):
+    (project.path / "suites" / "test_mine.py").write_text(MINE)
+    run(project, "-k", "test_case")
+    (record,) = [r for r in results_json.read(only_run(project)).records if r.precision == "fp32"]
+    assert record.verdict == "pass"
+    result = run(project, "-k", "mine")
+    result.stdout.fnmatch_lines(["net * fp32 * error*", "net * fp16 * fail*"])
+
+
+def test_a_run_of_no_case_writes_no_report_and_reads_no_model(project):
+    (project.path / "suites" / "test_mine.py").write_text(MINE)
+    (project.path / "suites" / "models" / "net" / "model.onnx").write_bytes(b"no model")
+    result = run(project, "-k", "plain")
+    result.assert_outcomes(passed=1, deselected=6)
+    assert result.ret == pytest.ExitCode.OK
+    assert not (project.path / "reports").exists() or not list((project.path / "reports").iterdir())
+
+
 @pytest.mark.parametrize("content", [b"", b"not a model", None])
 def test_a_broken_model_is_one_line_that_names_it(project, content):
     file = project.path / "suites" / "models" / "net" / "model.onnx"

@@ -118,6 +118,7 @@ def test_an_empty_journal_is_one_line(tmp_path):
 @pytest.mark.parametrize(
     ("phase", "verdict"),
     [(Phase("failed", message="boom"), "error"), (Phase("error"), "error"), (Phase("xfailed"), "error"),
+     (Phase("failed", message="1 != 2", checked=True), "fail"), (Phase("passed"), "pass"),
      (Phase("skipped", message="no GPU"), "skipped")],
 )  # fmt: skip
 def test_a_test_that_left_no_record_gets_one(tmp_path, phase, verdict):
@@ -136,6 +137,28 @@ def test_a_failure_after_a_good_record_is_told(tmp_path):
     good = made_record("pass").to_json()
     verdicts = [r.verdict for r in collected(tmp_path, Phase("failed", records=[good])).records]
     assert verdicts == ["pass", "error"]
+
+
+def test_a_silent_pass_is_told_once_for_a_case_and_beside_skips_alone(tmp_path):
+    collector = Collector(tmp_path, HEAD, lambda: ["net-fp16"])
+    for name, outcome_of in (("a", "skipped"), ("b", "passed"), ("c", "passed")):
+        nodeid = f"mine/test_{name}.py::test[net-fp16]"
+        collector.begin(nodeid)
+        collector.add(nodeid, Phase(outcome_of))
+        collector.end(nodeid)
+    assert [record.verdict for record in collector.records] == ["skipped", "pass"]
+    assert overview(collector.records)[0].verdict == "pass"
+
+
+def test_tests_of_no_case_are_written_down_only_beside_those_of_one(tmp_path):
+    collector = Collector(tmp_path / "run", HEAD, lambda: ["net-fp16"])
+    collector.begin("tests/test_x.py::test_y")
+    assert not collector.begun
+    assert not collector.folder.exists()
+    collector.begin(NODE)
+    lines = (tmp_path / "run" / "records.jsonl").read_text().splitlines()
+    assert ["started" in line for line in lines] == [True] * 3
+    assert [json.loads(line).get("started") for line in lines[1:]] == ["tests/test_x.py::test_y", NODE]
 
 
 def test_tests_without_a_case_leave_no_record(tmp_path):
