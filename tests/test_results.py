@@ -1,5 +1,6 @@
 """results.json and the journal: what is written is read again; what is broken is one line."""
 
+import errno
 import json
 
 import pytest
@@ -93,6 +94,22 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk"):
         write_text(file, "new")
     assert [p.read_text() for p in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_full_disk_names_the_file_and_leaves_none(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr("pathlib.Path.replace", full)
+    with pytest.raises(OSError, match="full") as caught:
+        write_text(tmp_path / "a.txt", "text")
+    assert caught.value.filename == str(tmp_path / "a.txt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_known_of_the_environment_is_not_named():
+    run = Results("r", "2026-01-01T00:00:00+00:00", environment={"backend": "auto", "provider": ""})
+    assert "backend auto" in summary.lines(run)
 
 
 def test_a_killed_run_keeps_its_finished_tests_and_names_the_open_one(tmp_path):
