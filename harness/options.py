@@ -118,7 +118,7 @@ class Options:
             provider=given["trt_provider"],
             cuda=_one_of("--trt-cuda", given["trt_cuda"], CUDA_BINDINGS) if given["trt_cuda"] else None,
             cuda_graph=given["trt_cuda_graph"],
-            cache_dir=Path(given["trt_cache_dir"] or default.cache_dir).expanduser(),
+            cache_dir=cache_folder("--trt-cache-dir", given["trt_cache_dir"]),
             report_dir=Path(given["trt_report_dir"] or default.report_dir).expanduser(),
             strict=given["trt_strict"],
             allow_code=not given["trt_no_code"],
@@ -154,6 +154,15 @@ class Options:
             "--trt-interleave": self.interleave,
         }
         return [f"{flag}={value}" for flag, value in paths + chosen] + [f for f, on in switches.items() if on]
+
+
+def cache_folder(option: str, path: str | os.PathLike[str] | None) -> Path:
+    """The folder of cached things that `option` names, or the default one.  Raises UsageError for a file."""
+    found = Path(path or default_cache_dir()).expanduser()
+    there = next(one for one in (found, *found.parents) if os.path.lexists(one))
+    if not there.is_dir():
+        raise UsageError(f"{option} = {str(found)!r}: {there} is no folder")
+    return found
 
 
 def parse_precision(name: str) -> Precision:

@@ -112,6 +112,7 @@ def test_one_engine_at_a_time(project):
 
 BROKEN = {
     "a report folder that is a file": (["--trt-report-dir=conftest.py"], None, "--trt-report-dir"),
+    "a cache folder that is a file": (["--trt-cache-dir=conftest.py"], None, "--trt-cache-dir"),
     "an unknown option value": (["--trt-precision=fp17"], None, "--trt-precision = 'fp17'"),
     "a model that is not there": (["--trt-model=none"], None, "--trt-model"),
     "a spec that is not there": (["--trt-spec=nowhere"], None, "--trt-spec = 'nowhere'"),
@@ -183,6 +184,17 @@ def test_a_run_of_no_case_writes_no_report_and_reads_no_model(project):
     result.assert_outcomes(passed=1, deselected=6)
     assert result.ret == pytest.ExitCode.OK
     assert not (project.path / "reports").exists() or not list((project.path / "reports").iterdir())
+
+
+def test_a_report_folder_that_cannot_be_made_is_a_mistake_before_the_first_test(project, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("harness.run.tempfile.mkdtemp", full)
+    result = run(project)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    (error,) = [line for line in result.errlines if line.strip()]
+    assert error.endswith("is no folder that can be written into: No space left on device")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", None])

@@ -103,12 +103,12 @@ def _subject(args: argparse.Namespace) -> Subject:
     from harness.backends import create
     from harness.cache import Cache
     from harness.model import Subject
-    from harness.options import Options, default_cache_dir
+    from harness.options import Options, cache_folder
     from harness.spec_draft import spec_from_onnx
     from harness.spec_file import read_spec
 
     spec = spec_from_onnx(args.spec) if args.spec.suffix == ".onnx" else read_spec(args.spec)
-    folder = args.cache_dir or default_cache_dir()
+    folder = cache_folder("--cache-dir", args.cache_dir)
     options = Options(backend=args.backend, provider=args.provider, cache_dir=folder)
     return Subject(spec, create(args.backend, provider=args.provider), Cache(folder), options)
 
