@@ -66,7 +66,8 @@ FLAGS: tuple[Flag, ...] = (
     _one("--trt-report-dir", "PATH", "folder in which every run writes a folder of its own "
          "(default: reports)"),
     _switch("--trt-strict", "fail above the expected error, not above the limit (default: off)"),
-    _switch("--trt-no-code", "refuse specs that run Python code: loaders and metrics (default: off)"),
+    _switch("--trt-no-code", "refuse specs that run code: loaders, metrics, network functions, plugins, "
+            "finished engines (default: off)"),
     _one("--trt-layer-memory", "BYTES", "memory for intermediate tensors, in bytes or with KiB, MiB, GiB "
          f"(default: {DEFAULT_LAYER_MEMORY})", DEFAULT_LAYER_MEMORY),
     _one("--trt-baseline", "PATH", "results.json, run's folder or folder of runs: fail where accuracy or "
