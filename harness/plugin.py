@@ -64,6 +64,9 @@ def pytest_configure(config: pytest.Config) -> None:
     with _usage():
         options = Options.parse(vars(config.option))
     concerned = _concerns(config, options, bundled)
+    if concerned:
+        with _usage():
+            xfails.require(config.getini("trt_xfails"), config.rootpath)
     run = config.stash[RUN] = Run(options, bundled, xfail_file, concerned, config.invocation_params.args)
     if concerned and not _is_worker(config) and not config.option.collectonly:
         with _usage():

@@ -113,6 +113,7 @@ def test_one_engine_at_a_time(project):
 BROKEN = {
     "a report folder that is a file": (["--trt-report-dir=conftest.py"], None, "--trt-report-dir"),
     "a cache folder that is a file": (["--trt-cache-dir=conftest.py"], None, "--trt-cache-dir"),
+    "expected failures that are not there": (["-otrt_xfails=gone.txt"], None, "trt_xfails = 'gone.txt'"),
     "an unknown option value": (["--trt-precision=fp17"], None, "--trt-precision = 'fp17'"),
     "a model that is not there": (["--trt-model=none"], None, "--trt-model"),
     "a spec that is not there": (["--trt-spec=nowhere"], None, "--trt-spec = 'nowhere'"),
