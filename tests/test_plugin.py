@@ -1,6 +1,7 @@
 """The plugin as users meet it: options, header, cases, reports, mistakes told in one line."""
 
 import json
+import shutil
 import subprocess
 import sys
 from itertools import groupby
@@ -113,6 +114,7 @@ def test_one_engine_at_a_time(project):
 BROKEN = {
     "a report folder that is a file": (["--trt-report-dir=conftest.py"], None, "--trt-report-dir"),
     "a cache folder that is a file": (["--trt-cache-dir=conftest.py"], None, "--trt-cache-dir"),
+    "a folder of models that is not there": (["-otrt_models=gone"], None, "trt_models = "),
     "expected failures that are not there": (["-otrt_xfails=gone.txt"], None, "trt_xfails = 'gone.txt'"),
     "an unknown option value": (["--trt-precision=fp17"], None, "--trt-precision = 'fp17'"),
     "a model that is not there": (["--trt-model=none"], None, "--trt-model"),
@@ -196,6 +198,13 @@ def test_a_report_folder_that_cannot_be_made_is_a_mistake_before_the_first_test(
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     (error,) = [line for line in result.errlines if line.strip()]
     assert error.endswith("is no folder that can be written into: No space left on device")
+
+
+def test_a_test_of_cases_without_any_model_is_a_mistake_not_a_skip(project):
+    shutil.rmtree(project.path / "suites" / "models")
+    result = run(project)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "no model to test: set trt_models" in result.stdout.str() + result.stderr.str()
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", None])
