@@ -77,7 +77,7 @@ def _fill(failure: Failure, folder: Path, options: Options) -> None:
             folder / f"{name}.npz", **{f"t{k}": _plain(array) for k, array in enumerate(arrays.values())}
         )
     for k, array in enumerate(failure.feeds.values()):
-        _plain(array).tofile(folder / f"t{k}.bin")
+        _bound(array).tofile(folder / f"t{k}.bin")
     case = describe(failure)
     script = "reproduce_ort.py" if case["runtime"] == "onnxruntime" else "reproduce_trt.py"
     shutil.copyfile(SCRIPTS / script, folder / "reproduce.py")
@@ -149,6 +149,13 @@ def _weak_flags(failure: Failure) -> list[str]:
     words = str(failure.plan.precision).upper().split("+")
     flags = [word for word in words if word in ("FP16", "BF16", "INT8", "TF32")]
     return [*flags, *(["OBEY_PRECISION_CONSTRAINTS"] if failure.plan.fp32_nodes else [])]
+
+
+def _bound(array: Any) -> Any:
+    """What trtexec copies into an input as it is; TensorRT makes FP64 inputs FP32."""
+    if array.dtype.hasobject:
+        return _plain(array)
+    return array.astype(np.float32) if array.dtype == np.float64 else array
 
 
 def _plain(array: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.trtexec import Case, commands
+from harness.trtexec import Case, Release, commands
 
 if TYPE_CHECKING:
     from harness.failure import Failure
@@ -103,10 +103,18 @@ def _trtexec(failure: Failure) -> list[str]:
         _dynamic(failure),
         kept=tuple(failure.built.manifest.got.get("fp32_kept", ())),
     )
-    found = commands(case, 11, [(0, shapes)])
+    found = commands(case, _release(failure), [(0, shapes)])
     loaded = ",".join(f"{name}:t{k}.bin" for k, name in enumerate(shapes))
     run = [(*found.timings[0], f"--loadInputs={loaded}", "--exportOutput=outputs.json")]
     return str(replace(found, timings=tuple(run), remarks=())).splitlines()
+
+
+def _release(failure: Failure) -> Release:
+    """The trtexec of the TensorRT that built the engine; without one, the newest that knows the typing."""
+    manifest = failure.built.manifest
+    version = str(manifest.versions["runtime"]) if manifest.backend == "tensorrt" else ""
+    old = int(version.partition(".")[0] or 11) < 11
+    return 10 if old or failure.options.typing == "weak" else 11
 
 
 def _dynamic(failure: Failure) -> tuple[str, ...]:

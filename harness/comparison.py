@@ -155,9 +155,10 @@ class OutputsComparison:
     def mre(self) -> float:
         """The largest `mre` of the outputs compared by value; NaN if one is NaN, 0 if there are none.
 
-        Exact comparisons have none: they are passed over, equal or not.
+        Exact comparisons have none, nor have outputs that are rightly empty: they are passed over.
         """
-        found = [c.mre for c in self.comparisons if c.metrics or (c.faults and c.equality is None)]
+        valued = (c for c in self.comparisons if not c.empty)
+        found = [c.mre for c in valued if c.metrics or (c.faults and c.equality is None)]
         return math.nan if any(math.isnan(m) for m in found) else max(found, default=0.0)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from harness import processors
 from harness.errors import BackendError, HarnessError
 
 State = Literal["ok", "no", "trap"]
@@ -49,12 +51,19 @@ def examine(engines: Iterable[Path] = ()) -> list[Finding]:
     """Everything worth knowing here; of each engine (plan file or folder) whether it fits."""
     installed = installed_versions(PACKAGES + tuple(name for pair in PAIRS for name in pair))
     found = [Finding("ok", "python", f"{platform.python_version()} on {platform.platform()}")]
+    found.append(_processors())
     found += [Finding("ok", name, installed[name]) for name in PACKAGES if name in installed]
     found += package_traps(installed)
     found += _gpu()
     for name in ("onnxruntime", "tensorrt", "tensorrt_rtx"):
         found += _backend(name)
     return found + [_engine(path) for path in engines]
+
+
+def _processors() -> Finding:
+    fewer = processors.limited()
+    few = f"{fewer} of {os.cpu_count()}: affinity or the container's CPU limit leaves no more"
+    return Finding("ok", "processors", str(processors.usable()) if fewer is None else few)
 
 
 def installed_versions(names: Iterable[str]) -> dict[str, str]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from harness.cases import cases_of
 from harness.draft_inputs import Axis, DraftInput, Values
+from harness.precision import Precision, PrecisionPlan
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 Sizes = Mapping[str, int]
 """A size for every symbol."""
@@ -36,7 +39,7 @@ class Ranges:
 class Draft:
     """What a spec is written from: ranges of the symbols, values of the inputs, remarks for the user.
 
-    `ignored` outputs are those that cannot be compared.
+    `ignored` outputs are those that cannot be compared; `precisions` those that make sense for the model.
     """
 
     inputs: tuple[DraftInput, ...]
@@ -44,6 +47,7 @@ class Draft:
     values: Mapping[str, Values]
     remarks: tuple[str, ...] = field(default=())
     ignored: tuple[str, ...] = ()
+    precisions: tuple[Precision, ...] = (Precision.FP32, Precision.FP16, Precision.INT8)
 
     def shapes(self, bound: str) -> dict[str, list[int]]:
         """The shape of every input at `min`, `opt` or `max`, or its `multiple`s."""
@@ -85,21 +89,48 @@ def untried(inputs: tuple[DraftInput, ...], remark: str) -> Draft:
 
 def explore(path: str, inputs: tuple[DraftInput, ...], budget_s: float) -> Draft:
     """A draft at which ONNX Runtime runs the model at `path`; if there is none, an untried one."""
-    trial = Trial(path, inputs, time.monotonic() + budget_s)
+    from harness.lowering.normalise import normalise
+    from harness.lowering.single import to_single
+    from harness.onnx_file import read
+
+    model = normalise(read(path))
+    precisions = precisions_of(to_single(model))
+    trial = Trial(model, inputs, time.monotonic() + budget_s)
     base = trial.base()
     if base is None:
-        return untried(inputs, f"no shape was found that ONNX Runtime runs; last it said: {trial.said}")
-    return trial.widened(base)
+        remark = f"no shape was found that ONNX Runtime runs; last it said: {trial.said}"
+        return replace(untried(inputs, remark), precisions=precisions)
+    return replace(trial.steadied(trial.widened(base)), precisions=precisions)
+
+
+def precisions_of(model: ir.Model) -> tuple[Precision, ...]:
+    """The usual precisions that make sense for the normalised `model`.
+
+    One that is quantized already is INT8, one in FP16 has no FP32, and one without weighted nodes no INT8.
+    """
+    from harness.backends.ort_audit import node_precisions
+    from harness.lowering import quantizable
+    from harness.lowering.int8 import is_quantized
+
+    if is_quantized(model):
+        return Precision.INT8, Precision.INT8_FP16
+    words = set(node_precisions(model).values())
+    is_half = Precision.FP16 in words and Precision.FP32 not in words
+    plain = (Precision.FP16,) if is_half else (Precision.FP32, Precision.FP16)
+    return (*plain, Precision.INT8) if quantizable(model, PrecisionPlan(Precision.INT8)) else plain
 
 
 class Trial:
-    """One session and what is tried on it; `said` is the last error, `seconds` the last run's duration."""
+    """One engine and what is tried on it; `said` is the last error, `seconds` the last run's duration.
 
-    def __init__(self, path: str, inputs: tuple[DraftInput, ...], deadline: float) -> None:
-        from harness.backends.ort_session import SessionSettings, session_of
+    `model` is normalised, as for all that follows: ONNX Runtime opens some models in no other form.
+    """
+
+    def __init__(self, model: ir.Model, inputs: tuple[DraftInput, ...], deadline: float) -> None:
+        from harness.backends.ort_models import open_model
 
         self._inputs, self._deadline = inputs, deadline
-        self._session = session_of(Path(path), SessionSettings())
+        self._engine = open_model(model)
         self.said, self.seconds = "nothing", 0.0
 
     def base(self) -> Draft | None:
@@ -134,6 +165,20 @@ class Trial:
                     return draft
         return base
 
+    def steadied(self, draft: Draft) -> Draft:
+        """`draft` with the first values whose outputs are finite in all that the suites will feed."""
+        alternatives = () if draft.remarks else (draft.values, *_alternatives(self._inputs))
+        tried = (replace(draft, values=values) for values in alternatives)
+        return next((one for one in tried if self._stays_finite(one)), draft)
+
+    def _stays_finite(self, draft: Draft) -> bool:
+        from harness.inputs import Feeds
+        from harness.validate import tasks_of
+
+        spec = spec_of(draft)
+        feeds = (feed for task in tasks_of(spec, Feeds(spec)) for feed in task.feeds)
+        return all(time.monotonic() > self._deadline or self._run(feed) for feed in feeds)
+
     def _multiple(self, base: Draft) -> int:
         """The smallest step by which sides and lengths may grow; 0 if none was found."""
         free = [s for s, kind in _symbols(self._inputs).items() if kind != "batch"]
@@ -153,14 +198,16 @@ class Trial:
         return self._run_at(draft, draft.shapes("opt"))
 
     def _run_at(self, draft: Draft, shapes: Mapping[str, Sequence[int]]) -> bool | None:
-        from harness.backends.ort_session import OrtEngine
-        from harness.errors import RunError
         from harness.inputs import Feeds
 
-        feeds = Feeds(spec_of(draft)).feed({name: tuple(shape) for name, shape in shapes.items()})
+        return self._run(Feeds(spec_of(draft)).feed({name: tuple(shape) for name, shape in shapes.items()}))
+
+    def _run(self, feeds: Mapping[str, Any]) -> bool | None:
+        from harness.errors import RunError
+
         start = time.monotonic()
         try:
-            outputs = OrtEngine(self._session).run(feeds)
+            outputs = self._engine.run(feeds)
         except RunError as error:
             self.said = str(error)
             return None

@@ -90,7 +90,7 @@ def _question(
 
 
 def _worst(question: Question, passing: bool) -> tuple[Task, Answer]:
-    found = [(task, answer(question, task)) for task in tasks_of(question)]
+    found = [(task, answer(question, task)) for task in tasks_of(question.spec, question.feeds)]
     failed = [pair for pair in found if pair[1].triage.verdict != "pass"]
     if not failed and not passing:
         label = f"{question.spec.name}[{question.precision}]"

@@ -27,6 +27,8 @@ def _lines(found: Proposal, seconds: float, resume: str) -> Iterator[str]:
         yield "  op types: " + ", ".join(f"{count} {name}" for name, count in found.op_types.items())
     if result.nodes and not result.diffuse:
         yield from (f"  region: {_region(nodes)}" for nodes in found.regions)
+    if result.passed and result.nodes and len(result.nodes) == found.candidates:
+        yield f"  nothing is left that {found.precision} would change: deploy the model in fp32"
     if result.before is not None:
         what = "mre" if found.by_mre else "mre, or in proportion where a row or an element breaks its bound"
         yield f"  error ({what}; emulated): {_error(found)}"

@@ -32,6 +32,13 @@ from harness.precision import Precision, Tolerance
 from harness.spec import ModelSpec, Shape
 
 Shapes = Mapping[str, Shape]
+OF_ROWS = frozenset({"identical-rows", "batch-rows", "permutation"})
+"""Properties of models whose rows are computed each for itself."""
+
+DECLARE = (
+    "if the model itself mixes rows, say so at the top of its spec: "
+    'exceptions = [{{ property = "{}", reason = "..." }}]'
+)
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,8 @@ class Outcome:
         failed = [(where, one) for where, one in self.found if not one.quality]
         where, first = failed[0]
         context = [f"{place}: {one.problems[0]}" for place, one in failed[1:4]]
+        if self.name in OF_ROWS:
+            context.append(DECLARE.format(self.name))
         return first.explain(f"{label} {self.name}: {where}", context=context, reproduce=reproduce)
 
 

@@ -104,7 +104,7 @@ class Reference(CachedOutputs):
     def outputs(self, feeds: Tensors) -> Arrays:
         """Outputs by name, mapped from disk.  Raises RunError, and DataError where one is not finite."""
         found = super().outputs(feeds)
-        _require_finite(self._source.name, found)
+        _require_finite(self._source.name, found, feeds)
         return found
 
     def floor(self, feeds: Tensors) -> dict[str, Floor]:
@@ -213,7 +213,7 @@ def _map(path: Path) -> NDArray[Any]:
     return array
 
 
-def _require_finite(name: str, outputs: Tensors) -> None:
+def _require_finite(name: str, outputs: Tensors, feeds: Tensors) -> None:
     for output, array in outputs.items():
         if not _floating(array) or _all_finite(array):
             continue
@@ -221,8 +221,13 @@ def _require_finite(name: str, outputs: Tensors) -> None:
         nan, inf = int(np.isnan(wide).sum()), int(np.isinf(wide).sum())
         raise DataError(
             f"{name}: output {output!r} has {nan} NaN and {inf} infinite of {array.size} elements in FP32: "
-            f"nothing to compare with; check the input data, or set outputs.{output}.compare = 'ignore'"
+            f"nothing to compare with at {_shapes(feeds)}; check the input data, "
+            f"or set outputs.{output}.compare = 'ignore'"
         )
+
+
+def _shapes(feeds: Tensors) -> str:
+    return ", ".join(f"{n}={'x'.join(map(str, array.shape)) or 'scalar'}" for n, array in feeds.items())
 
 
 def _all_finite(array: NDArray[Any]) -> bool:

@@ -16,6 +16,7 @@ from harness.draft_trial import Draft, explore, untried
 from harness.errors import ModelError, RunError
 from harness.isolation import isolated
 from harness.paths import no_file
+from harness.precision import Precision
 from harness.spec import ModelSpec
 from harness.spec_check import incomparable
 from harness.spec_errors import one_line
@@ -36,6 +37,7 @@ def spec_from_onnx(path: str | os.PathLike[str]) -> ModelSpec:
     file = Path(path)
     draft = draft_of(file)
     tables = {"name": name_for(file), "model": {"onnx": str(file.resolve())}, **draft.tables()}
+    tables["precisions"] = list(draft.precisions)
     return ModelSpec.model_validate(tables)
 
 
@@ -63,7 +65,7 @@ def draft_of(file: Path) -> Draft:
         raise ModelError(f"{file}: the model has no inputs to feed")
     try:
         draft = isolated(explore, str(file.resolve()), inputs, BUDGET_S, timeout_s=TIMEOUT_S)
-    except RunError as error:
+    except (ModelError, RunError) as error:
         draft = untried(inputs, f"not tried: {one_line(error)}")
     return replace(draft, ignored=tuple(str(v.name) for v in model.graph.outputs if incomparable(v)))
 
@@ -78,8 +80,8 @@ def _lines(file: Path, relative: str, draft: Draft) -> Iterator[str]:
     yield f"# Written by `trt-harness init {one_line(file.name)}`; it runs as it is. Improve it from here."
     yield from (f"# {one_line(remark)}" for remark in draft.remarks)
     yield f"name = {_value(name_for(file))}"
-    yield "# Also known: tf32, bf16, int8+fp16."
-    yield 'precisions = ["fp32", "fp16", "int8"]'
+    yield f"# Also known: {', '.join(p for p in Precision if p not in draft.precisions)}."
+    yield f"precisions = {_value(list(draft.precisions))}"
     yield from ("", "[model]", "# Relative to this file.", f"onnx = {_value(relative)}")
     for name, part in tables["inputs"].items():
         yield from _input_lines(name, part)

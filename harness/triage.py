@@ -108,7 +108,8 @@ def split_error(
     if emulation is None or not precision.quantized:
         return Split(total, None, emulation, runtime)
     if precision is Precision.INT8_FP16 and quantized_only is not None:
-        return Split(total, quantized_only, max(0.0, emulation - quantized_only), runtime)
+        # In this order `max` keeps a NaN, which is an error of its own and no small one.
+        return Split(total, quantized_only, max(emulation - quantized_only, 0.0), runtime)
     return Split(total, emulation, None, runtime)
 
 

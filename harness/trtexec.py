@@ -111,18 +111,25 @@ def _options(options: BuildSpec) -> Iterator[str]:
         yield f"--memPoolSize={','.join(known)}"
     if options.optimization_level is not None:
         yield f"--builderOptimizationLevel={options.optimization_level}"
-    if options.version_compatible:
-        yield "--versionCompatible"
     if options.hardware_compatibility is not None:
         yield f"--hardwareCompatibilityLevel={COMPATIBILITY[options.hardware_compatibility]}"
     if options.dla_core is not None:
-        yield from (f"--useDLACore={options.dla_core}", "--allowGPUFallback")
-    yield from (f"--dynamicPlugins={plugin}" for plugin in options.plugins)
+        yield "--allowGPUFallback"
+    yield from _runtime(options)
     yield "--profilingVerbosity=detailed"
 
 
+def _runtime(options: BuildSpec) -> Iterator[str]:
+    """What trtexec must be told again where it loads an engine."""
+    if options.version_compatible:
+        yield "--versionCompatible"
+    if options.dla_core is not None:
+        yield f"--useDLACore={options.dla_core}"
+    yield from (f"--dynamicPlugins={plugin}" for plugin in options.plugins)
+
+
 def _timing(case: Case, release: Release, number: int, shapes: Mapping[str, Shape]) -> tuple[str, ...]:
-    command = ["trtexec", f"--loadEngine={case.engine}"]
+    command = ["trtexec", f"--loadEngine={case.engine}", *_runtime(case.options)]
     if case.dynamic:
         command.append(f"--shapes={shape_list({name: shapes[name] for name in case.dynamic})}")
     if len(case.profiles) > 1:

@@ -111,19 +111,18 @@ class Task:
 
 def answers(question: Question) -> Iterator[Answer]:
     """The answer for every shape of every profile, each on samples that the shapes before did not take."""
-    return (answer(question, task) for task in tasks_of(question))
+    return (answer(question, task) for task in tasks_of(question.spec, question.feeds))
 
 
-def tasks_of(question: Question) -> Iterator[Task]:
+def tasks_of(spec: ModelSpec, feeds: Feeds) -> Iterator[Task]:
     """What `answers` answers, in its order."""
     start = 0
-    for index, profile in enumerate(question.spec.profiles):
+    for index, profile in enumerate(spec.profiles):
         for case in cases_of(profile):
-            count = feeds_needed(question.feeds, case.shapes)
-            rows = question.feeds.rows(case.shapes)
-            feeds = tuple(question.feeds.feed(case.shapes, start + k * rows) for k in range(count))
+            count, rows = feeds_needed(feeds, case.shapes), feeds.rows(case.shapes)
+            taken = tuple(feeds.feed(case.shapes, start + k * rows) for k in range(count))
             start += count * rows
-            yield Task(index, case, feeds, count * rows)
+            yield Task(index, case, taken, count * rows)
 
 
 def feeds_needed(feeds: Feeds, shapes: Mapping[str, Shape]) -> int:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from harness.backends.device import DeviceInfo, host_view, no_memory
 from harness.backends.trt_bindings import Bindings
+from harness.backends.trt_errors import fits
 from harness.backends.trt_types import NUMPY, to_bytes
 from harness.spec import Profile
 from tests.helpers_lowering import to_proto
@@ -100,13 +101,33 @@ class HostDevice:
 
 @dataclass
 class Faults:
-    """What goes wrong in a double, by the name of the call; `words` is what TensorRT says."""
+    """What goes wrong in a double, by the name of the call; `words` is what TensorRT says.
+
+    The plan opens only with the library `plugin` in the runtime's registry, and where it may run `host_code`.
+    The tensors `on_host` are shapes, in host memory.  `inconsistent`: shapes cannot be computed.
+    """
 
     calls: tuple[str, ...] = ()
     words: str = ""
     data_dependent: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
     layers: str = '{"Layers": []}'
+    plugin: str = ""
+    host_code: bool = False
+    on_host: tuple[str, ...] = ()
+    inconsistent: bool = False
+
+
+@dataclass
+class Registry:
+    """`trt.IPluginRegistry`: any library whose name starts with `lib` loads."""
+
+    libraries: list[str] = field(default_factory=list)
+
+    def load_library(self, plugin_path: str) -> object | None:
+        loads = Path(plugin_path).name.startswith("lib")
+        self.libraries += [plugin_path] if loads else []
+        return self if loads else None
 
 
 class Runtime:
@@ -114,18 +135,36 @@ class Runtime:
 
     known: Mapping[bytes, Engine]
     api: Any
+    engine_host_code_allowed = False
+    DLA_core = -1
 
     def __init__(self, logger: Any) -> None:
         self.logger = logger
+        self.registry = Registry()
+
+    def get_plugin_registry(self) -> Registry:
+        return self.registry
 
     def deserialize_cuda_engine(self, serialized_engine: bytes) -> Engine | None:
         engine = self.known.get(bytes(serialized_engine))
-        if engine is None or "deserialize_cuda_engine" in engine.faults.calls:
-            said = engine.faults.words if engine else "Serialization assertion magicTag == kEXPECTED failed"
+        said = (
+            "Serialization assertion magicTag == kEXPECTED failed"
+            if engine is None
+            else self._refusal(engine)
+        )
+        if engine is None or said is not None:
             self.logger.log(self.api.ILogger.Severity.ERROR, said)
             return None
         engine.logger = self.logger
         return engine
+
+    def _refusal(self, engine: Engine) -> str | None:
+        faults = engine.faults
+        if faults.host_code and not self.engine_host_code_allowed:
+            return "engine host code is not allowed"
+        if faults.plugin and faults.plugin not in self.registry.libraries:
+            return "Cannot find plugin"
+        return faults.words if "deserialize_cuda_engine" in faults.calls else None
 
 
 class Engine:
@@ -142,6 +181,7 @@ class Engine:
             **{o.name: o for o in self.session.get_outputs()},
         }
         self.contexts = 0
+        self.settings: list[Any] = []
 
     name = "double"
     device_memory_size_v2 = 4096
@@ -168,17 +208,23 @@ class Engine:
         return self.api.Dims([size if isinstance(size, int) else -1 for size in self.nodes[name].shape])
 
     def get_tensor_location(self, name: str) -> Any:
-        return self.api.TensorLocation.DEVICE
+        location = self.api.TensorLocation
+        return location.HOST if name in self.faults.on_host else location.DEVICE
 
     def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[Any]:
         part = self.profiles[profile_index].shapes[name]
         return [self.api.Dims(list(shape)) for shape in (part.min, part.opt, part.max)]
 
-    def create_execution_context(self, strategy: Any = None) -> Context | None:
+    def create_runtime_config(self) -> Any:
+        lazy = self.api.DynamicShapesKernelSpecializationStrategy.LAZY
+        return SimpleNamespace(dynamic_shapes_kernel_specialization_strategy=lazy)
+
+    def create_execution_context(self, runtime_config: Any = None) -> Context | None:
         if "create_execution_context" in self.faults.calls:
             self.say()
             return None
         self.contexts += 1
+        self.settings.append(runtime_config)
         return Context(self)
 
     def create_engine_inspector(self) -> Any:
@@ -198,8 +244,7 @@ class Context:
         self.addresses: dict[str, int] = {}
         self.allocators: dict[str, Any] = {}
         self.listener: Any = None
-        self.debugging = False
-        self.unfused_tensors_debug_state = False
+        self.debugging = self.showing = False
 
     def _fails(self, call: str) -> bool:
         if call in self.engine.faults.calls:
@@ -207,26 +252,35 @@ class Context:
         return call in self.engine.faults.calls
 
     def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
+        if self._fails("set_optimization_profile_async"):
+            raise RuntimeError("Error in set optimization profile async.")
         self.profile = profile_index
-        return not self._fails("set_optimization_profile_async")
+        return True
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        part = self.engine.profiles[self.profile].shapes[name]
+        part = self.engine.profiles[self.profile].shapes.get(name)
         self.shapes[name] = shape
-        within = all(a <= s <= b for a, s, b in zip(part.min, shape, part.max, strict=True))
-        return within and not self._fails("set_input_shape")
+        fixed = tuple(self.engine.get_tensor_shape(name))
+        low, high = (part.min, part.max) if part else (fixed, fixed)
+        return fits(shape, low, high) and not self._fails("set_input_shape")
 
     def set_tensor_address(self, name: str, memory: int) -> bool:
         self.addresses[name] = memory
         return memory != 0 and not self._fails("set_tensor_address")
 
     def infer_shapes(self) -> list[str]:
+        if self.engine.faults.inconsistent:
+            self.engine.say()
+            raise RuntimeError("infer_shapes error code: -1")
         return ["x"] if self._fails("infer_shapes") else []
 
     def get_tensor_shape(self, name: str) -> Any:
         if name in self.engine.faults.data_dependent:
             return self.engine.api.Dims([-1] * len(self.engine.nodes[name].shape))
-        zeros = {n: np.zeros(s, self._dtype(n)) for n, s in self.shapes.items()}
+        known = self.engine.faults.on_host
+        zeros = {
+            n: self._read(n) if n in known else np.zeros(s, self._dtype(n)) for n, s in self.shapes.items()
+        }
         outputs = dict(zip(self._outputs(), self.engine.session.run(self._outputs(), zeros), strict=True))
         return self.engine.api.Dims(list(self.shapes.get(name, np.shape(outputs.get(name)))))
 
@@ -237,6 +291,14 @@ class Context:
     def set_debug_listener(self, listener: Any) -> bool:
         self.listener = listener
         return not self._fails("set_debug_listener")
+
+    @property
+    def unfused_tensors_debug_state(self) -> bool:
+        return self.showing
+
+    @unfused_tensors_debug_state.setter
+    def unfused_tensors_debug_state(self, flag: bool) -> None:
+        self.showing = flag and not self._fails("unfused_tensors_debug_state")
 
     def set_all_tensors_debug_state(self, flag: bool) -> bool:
         self.debugging = flag
@@ -320,7 +382,9 @@ def double(
         "IOutputAllocator",
         "IDebugListener",
         "LayerInformationFormat",
+        "DynamicShapesKernelSpecializationStrategy",
     )
     parts = {name: getattr(real, name) for name in names}
+    parts["init_libnvinfer_plugins"] = lambda *_: True
     api = SimpleNamespace(__version__="1.7.1.116", Runtime=runtime, **parts)
     return Bindings("tensorrt_rtx", api, (1, 7)), device, engine

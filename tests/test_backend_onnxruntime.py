@@ -198,6 +198,20 @@ class TestAudit:
         assert "node 'fc1' should be fp16, is fp32" in found.problems
         assert "fp16 was asked, no node of 3 is fp16" in found.problems
 
+    def test_nodes_between_the_models_own_q_dq_are_as_fp16_as_they_are_int8(self) -> None:
+        text = """g (float[2,3] x) => (float[2,3] y) <float s = {0.5}, int8 z = {0}> {
+          q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) a = Tanh(d) y = Sigmoid(a) }"""
+        lowered = lowering.lower(model(text), PrecisionPlan(Precision.FP16))
+        assert ort_audit.audit(lowered, "CPUExecutionProvider", {}).problems == ()
+
+    def test_int8_of_a_model_without_weighted_nodes_says_which_it_quantizes(self) -> None:
+        plain = model("g (float[2,3] x) => (float[2,3] y) { y = Relu(x) }")
+        found = ort_audit.audit(
+            lowering.lower(plain, PrecisionPlan(Precision.INT8)), "CPUExecutionProvider", {}
+        )
+        none = "no node of 1 is int8: it has none of Conv, ConvTranspose, Gemm, MatMul"
+        assert found.problems == (f"int8 was asked, {none}",)
+
     def test_a_node_said_to_be_quantized_that_is_not_is_a_problem(self, mlp: ir.Model) -> None:
         honest = lowering.lower(mlp, PrecisionPlan(Precision.INT8), {"x": 1.0, "b": 1.0})
         found = ort_audit.audit(replace(honest, model=mlp), "CPUExecutionProvider", {})

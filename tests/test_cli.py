@@ -72,13 +72,6 @@ def test_a_path_that_leads_nowhere_is_a_mistake(capsys, command, path):
     assert len(said.err.splitlines()) == 1
 
 
-def test_the_module_is_the_command(tmp_path):
-    command = [sys.executable, "-m", "harness.cli", "init", str(tmp_path / "absent.onnx")]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == cli.USAGE_ERROR
-    assert "absent.onnx" in done.stderr
-
-
 def test_an_interruption_has_its_own_exit_code(capsys, monkeypatch):
     def stop(_):
         raise KeyboardInterrupt
@@ -97,6 +90,13 @@ def test_a_reader_that_has_enough_is_no_error(tmp_path):
     os.close(writer)
     assert done.returncode == cli.CLOSED
     assert done.stderr == b""
+
+
+def test_the_module_runs_as_the_command_does(tmp_path):
+    command = [sys.executable, "-m", "harness.cli", "init", str(tmp_path / "absent.onnx")]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 4
+    assert done.stderr.startswith("trt-harness: error: ")
 
 
 def test_a_bug_is_not_hidden(monkeypatch):

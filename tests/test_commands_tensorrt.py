@@ -207,6 +207,8 @@ def test_every_option_has_its_flag() -> None:
         "--allowGPUFallback",
         "--dynamicPlugins=lib.so",
     } <= set(commands(asked, 11, []).build)
+    loaded = {"--versionCompatible", "--useDLACore=1", "--dynamicPlugins=lib.so"}
+    assert loaded <= set(commands(asked, 11, [(0, AT)]).timings[0])
 
 
 def test_weak_typing_is_flags_and_constraints() -> None:

@@ -199,6 +199,17 @@ def test_expected_emptiness_passes_and_is_told() -> None:
     assert (found.quality, found.empty) == (True, True)
 
 
+def test_the_error_of_all_outputs_passes_over_those_expected_to_be_empty() -> None:
+    nothing, right = np.zeros((0, 6), np.float32), np.ones((2, 6), np.float32)
+    found = compare_outputs(
+        {"a": nothing, "b": right * np.float32(1.25)},
+        {"a": nothing, "b": right},
+        TOLERANCES[Precision.FP16],
+        precision=Precision.FP16,
+    )
+    assert found.mre == pytest.approx(0.25)
+
+
 def test_ignored_outputs_are_not_compared() -> None:
     rules = {"b": OutputSpec(compare="ignore")}
     for outputs in ({"a": features()}, {"a": features(), "b": features()}):

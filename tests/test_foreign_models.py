@@ -1,8 +1,9 @@
 """Models as other exporters write them: labels as text, maps, operators that TensorRT has not."""
 
+import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 # Runs in this process import nothing anew: modules written in C do not bear being loaded twice.
 import harness.backends.ort_slices
@@ -16,6 +17,7 @@ from harness.errors import ModelError, SpecError
 from harness.options import Options
 from harness.preflight import check_spec
 from harness.spec_file import read_spec
+from tests.helpers_models import linear_model
 from tests.helpers_project import SUITES, write_project
 
 ML = "ai.onnx.ml"
@@ -57,13 +59,22 @@ def test_a_drafted_spec_ignores_labels_in_words_and_runs(project):
     run(project, "--trt-precision=fp32").assert_outcomes(passed=4)
 
 
+def test_weights_that_nothing_reads_are_no_obstacle(project):
+    model = linear_model()
+    unused = np.ones((64, 64), np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(unused, "unused"))
+    onnx.save(model, project.path / "model.onnx")
+    assert main(["init", str(project.path / "model.onnx")]) == 0
+    run(project, "--trt-precision=fp32").assert_outcomes(passed=4)
+
+
 def test_a_precision_that_nothing_has_is_told_with_what_tensorrt_would_say(project):
     write_classifier(project.path / "model.onnx")
     assert main(["init", str(project.path / "model.onnx")]) == 0
     result = run(project, "--trt-precision=fp16", "-k", "test_engine")
     result.stdout.fnmatch_lines(
         [
-            "model?fp16?: fp16 was asked, no node of 1 is fp16",
+            "model?fp16?: fp16 was asked, no node of 1 is fp16; the commonest reason: custom domain *.ml",
             "  TensorRT would refuse the model: the operators of domain 'ai.onnx.ml' need a plugin",
             "  reproduce: *",
         ]

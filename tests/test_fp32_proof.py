@@ -31,6 +31,9 @@ def test_an_engine_that_needs_every_node_is_told_so(tmp_path):
     assert found.found
     assert found.spare == ()
     assert "  the engine needs each of them: built without any one, it fails" in explain(found, 1.0, "again")
+    nothing = "  nothing is left that fp16 would change: deploy the model in fp32"
+    assert nothing in explain(found, 1.0, "again")
+    assert nothing not in explain(replace(found, candidates=found.candidates + 1), 1.0, "again")
 
 
 def asked(passing, plans):

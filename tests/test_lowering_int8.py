@@ -249,3 +249,13 @@ def test_what_tensorrt_would_refuse(text: str, expected: list[str]) -> None:
 def test_a_plugin_lifts_the_refusal_of_its_domain() -> None:
     found = model("g (float[4] x) => (float[4] y) { y = custom.Odd(x) }")
     assert tensorrt_refusals(found, frozenset({"custom"})) == []
+
+
+def test_a_quantized_weight_beyond_fp16_keeps_its_node_and_its_q_dq_in_fp32() -> None:
+    weight = np.diag([2e5, 1.0, 1.0, 1.0]).astype(np.float32)
+    found = model("g (float[N,4] x) => (float[N,4] y) { [m] a = MatMul(x, w) [t] y = Tanh(a) }", w=weight)
+    lowered = lower(found, PrecisionPlan(Precision.INT8_FP16), {"x": 1.0})
+    assert lowered.summary.kept == {"m": "weight w overflows FP16"}
+    assert lowered.summary.quantized == ("m",)
+    x = {"x": np.eye(4, dtype=np.float32)}
+    np.testing.assert_allclose(run(emulate(lowered), x)["y"], run(found, x)["y"], rtol=2e-3)

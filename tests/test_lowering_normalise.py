@@ -171,11 +171,27 @@ def test_every_tensor_is_typed() -> None:
     assert types(model(text)) == {"x": "FLOAT", "m": "INT64", "k": "INT64", "y": "FLOAT"}
 
 
+def test_what_follows_a_group_normalization_is_typed_and_sized() -> None:
+    text = """g (float[N,8,6] x) => (float[N,8,6] y) {
+      a = GroupNormalization <num_groups = 4> (x, s, s) b = Relu(a) y = Mul(b, b) }"""
+    found = model(text, 21, s=np.ones(8, np.float32))
+    assert {types(found)[name] for name in "aby"} == {"FLOAT"}
+    assert next(n for n in found.graph if n.op_type == "GroupNormalization").outputs[0].shape == ("N", 8, 6)
+
+
 def test_the_source_is_untouched() -> None:
     old = raw(OLD, 9, **WEIGHTS)
     before = old.graph.opset_imports.copy(), node_names(old), types(old), old.ir_version
     normalise(old)
     assert (old.graph.opset_imports, node_names(old), types(old), old.ir_version) == before
+
+
+def test_a_group_normalization_that_scales_groups_is_refused_where_it_would_scale_channels() -> None:
+    text = "g (float[N,8,6] x) => (float[N,8,6] y) { [n] y = GroupNormalization <num_groups = 4> (x, s, s) }"
+    found = model(text, 18, s=np.ones(4, np.float32))
+    assert opset_of(found) == 19
+    with pytest.raises(ModelError, match="opset 19 to 22: GroupNormalization 'n' would change"):
+        at_opset(found, 22)
 
 
 def test_going_to_a_higher_opset_keeps_names() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from harness.inputs import Feeds
 from harness.metamorphic import PROPERTIES, Trial, check
 from harness.precision import TOLERANCES, Precision
 from harness.spec import ModelSpec
-from harness.spec_parts import Property
+from harness.spec_parts import Property, PropertyException
 from harness.variants import same_plan
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -148,6 +149,13 @@ def test_a_seeded_fault_is_caught_by_its_property(fault: str) -> None:
     text = found.explain("double[fp32]", "pytest suites/test_metamorphic.py")
     assert f"double[fp32] {name}" in text
     assert "pytest suites/test_metamorphic.py" in text
+
+
+def test_a_model_that_mixes_rows_is_told_how_to_say_so() -> None:
+    text = check("batch-rows", trial(coupled_rows)).explain("double[fp32]", "")
+    line = next(line for line in text.splitlines() if "mixes rows" in line)
+    given = tomllib.loads(line.partition("spec: ")[2])["exceptions"][0]
+    assert PropertyException.model_validate(given).property == "batch-rows"
 
 
 def test_a_second_build_that_differs_is_caught() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import processors
+from harness import doctor, processors
 from harness.parallel import worker_count
 
 
@@ -77,6 +77,15 @@ def test_the_tightest_limit_counts(machine: Path, monkeypatch: pytest.MonkeyPatc
     cgroup(machine, "0::/\n", cpu_max="400000 100000")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 2, 3}, raising=False)
     assert processors.usable() == 3
+
+
+def test_the_doctor_says_how_many_are_left(machine: Path) -> None:
+    def said() -> list[str]:
+        return [found.text for found in doctor.examine() if found.subject == "processors"]
+
+    assert said() == ["64"]
+    cgroup(machine, "0::/\n", cpu_max="400000 100000")
+    assert said() == ["4 of 64: affinity or the container's CPU limit leaves no more"]
 
 
 def test_workers_and_threads_keep_to_the_limit(machine: Path) -> None:

@@ -115,6 +115,7 @@ class TestOutputs:
         with pytest.raises(DataError) as caught:
             reference.outputs({"x": np.array([1, value, 2], np.float32)})
         assert f"net reference: output 'bad' has {said} elements in FP32" in str(caught.value)
+        assert "nothing to compare with at x=3; " in str(caught.value)
         assert "\n" not in str(caught.value)
 
     def test_close_frees_the_session_and_more_feeds_open_it_again(

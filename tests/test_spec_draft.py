@@ -14,6 +14,7 @@ from harness.inputs import Feeds, cases_of
 from harness.lowering.normalise import normalise
 from harness.spec_check import check_against_model
 from harness.spec_file import read_spec
+from tests.helpers_lowering import proto
 from tests.helpers_models import linear_model, one_graph
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
@@ -56,6 +57,35 @@ def test_a_dynamic_batch(tmp_path):
     spec = drafted(tmp_path, linear_model())
     assert spec.name == "model"
     assert shapes_of(spec, "input") == ((1, 4), (4, 4), (8, 4), (1, 1))
+
+
+def test_a_model_that_runs_in_its_normalised_form_alone(tmp_path):
+    model = linear_model()
+    for node in model.graph.node:
+        node.name = "same"
+    onnx.save(model, tmp_path / "model.onnx")
+    spec = spec_draft.spec_from_onnx(tmp_path / "model.onnx")
+    assert shapes_of(spec, "input")[2] == (8, 4)
+
+
+HALF = "g (float16[N,4] x) => (float16[N,4] y) { y = Relu(x) }"
+OWN = """g (float[N,4] x) => (float[N,4] y)
+  <float s = {0.5}, int8 z = {0}> { q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, s, z) }"""
+
+
+@pytest.mark.parametrize(
+    ("model", "precisions"),
+    [
+        (linear_model(), ("fp32", "fp16", "int8")),
+        (proto("g (float[N,4] x) => (float[N,4] y) { y = Relu(x) }"), ("fp32", "fp16")),
+        (proto(HALF), ("fp16",)),
+        (proto(OWN), ("int8", "int8+fp16")),
+    ],
+)
+def test_precisions_that_the_model_can_have(tmp_path, model, precisions):
+    assert drafted(tmp_path, model).precisions == precisions
+    assert main(["init", str(tmp_path / "model.onnx")]) == 0
+    assert read_spec(tmp_path / "spec.toml").precisions == precisions
 
 
 def test_a_static_shape(tmp_path):
@@ -118,6 +148,13 @@ def test_values_that_make_outputs_finite(tmp_path):
         [helper.make_node("Sqrt", ["x"], ["y"], "sqrt")], [("x", FLOAT, ["n", 8])], [("y", ["n", 8])]
     )
     assert drafted(tmp_path, model).inputs["x"].data.generator == "uniform"
+
+
+def test_masks_that_leave_nothing_at_the_smallest_shape(tmp_path):
+    """A row that is masked out is 0 / 0: with one token to a row, masks must be ones."""
+    text = """g (float[N,L] x, bool[N,L] mask) => (float[N,L] y) <float low = {-inf}> {
+      m = Where(mask, x, low) y = Softmax(m) }"""
+    assert drafted(tmp_path, proto(text)).inputs["mask"].data.low == 1
 
 
 def test_odd_inputs(tmp_path):

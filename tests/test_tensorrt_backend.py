@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from harness.backends import tensorrt
@@ -15,9 +16,10 @@ from harness.backends.base import CalibrationData
 from harness.backends.tensorrt import TensorRTBackend
 from harness.backends.tensorrt_build import Aids, BuildTask, Built
 from harness.backends.tensorrt_network import NetworkLayer, NetworkTensor
+from harness.backends.tensorrt_record import ONNX
 from harness.errors import BuildError, NotHonouredError, RunError
 from harness.precision import Precision
-from tests.helpers_lowering import run
+from tests.helpers_lowering import model, run
 from tests.helpers_tensorrt import SMALL, classifier, request
 from tests.helpers_trt_double import Faults, HostDevice, double
 
@@ -32,7 +34,7 @@ class Bench:
         self.tasks: list[tuple[BuildTask, Aids]] = []
         self.device = HostDevice(1 << 24)
         faults = Faults(layers=json.dumps(LAYERS))
-        bindings, _, _ = double(classifier(), (SMALL,), faults, self.device)
+        bindings, _, self.engine = double(classifier(), (SMALL,), faults, self.device)
         self.backend = TensorRTBackend("tensorrt_rtx", isolate=False, **options)
         self.backend.__dict__["bindings"] = replace(bindings, name="tensorrt", version=(10, 13))
         monkeypatch.setattr(tensorrt, "build", self.build)
@@ -65,6 +67,14 @@ def test_a_built_engine_is_loaded_and_runs(bench: Bench, tmp_path: Path) -> None
     with bench.backend.load(tmp_path) as engine:
         found = engine.run(FEEDS)
     np.testing.assert_allclose(found["y"], run(classifier(), FEEDS)["y"], rtol=1e-4)
+
+
+def test_every_way_to_open_an_engine_loads_its_plugins(bench: Bench, tmp_path: Path) -> None:
+    asked = replace(request(Precision.FP32, plugins=("libmine.so",)), base=tmp_path)
+    bench.engine.faults.plugin = str(tmp_path / "libmine.so")
+    bench.backend.build(asked, tmp_path)
+    bench.backend.load(tmp_path).close()
+    bench.backend.load_instrumented(tmp_path, ["m"]).close()
 
 
 def test_an_instrumented_engine_is_built_apart(bench: Bench, tmp_path: Path) -> None:
@@ -118,6 +128,21 @@ def test_timings_are_shared_where_tensorrt_has_them(bench: Bench, tmp_path: Path
     timing = bench.tasks[-1][1].timing_cache
     assert timing is not None
     assert timing.path.suffix == ".timing"
+
+
+MEAN = "g (float[N, 3, H, W] x) => (float[N, 3, 1, 1] y) { y = ReduceMean (x, axes) }"
+
+
+@pytest.mark.parametrize(("version", "inputs"), [((8, 6), 1), ((10, 13), 2)])
+def test_the_parser_gets_axes_as_it_reads_them(
+    bench: Bench, tmp_path: Path, version: tuple[int, int], inputs: int
+) -> None:
+    bench.backend.__dict__["bindings"] = replace(bench.backend.bindings, version=version)
+    source = model(MEAN, axes=np.array([2, 3]))
+    bench.backend.build(request(Precision.FP32, source=source, typing="weak"), tmp_path)
+    (node,) = onnx.load(tmp_path / ONNX).graph.node
+    assert len(node.input) == inputs
+    assert {attribute.name for attribute in node.attribute} >= ({"axes"} if inputs == 1 else set())
 
 
 def test_a_refusal_names_model_and_precision(bench: Bench, tmp_path: Path) -> None:

@@ -14,16 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.backends import trt_bindings, trt_calibration, trt_types
+from harness.backends.trt_axes import attribute_axes
 from harness.backends.trt_calibration import CalibrationTable
 from harness.backends.trt_fence import fence
 from harness.backends.trt_library import split_version
-from harness.backends.trt_log import Log, Message, loud, words
+from harness.backends.trt_log import Log, Message, loud, made, words
 from harness.backends.trt_network_code import read_weights
 from harness.backends.trt_progress import Monitor
 from harness.backends.trt_rtx import gpu_refusal
 from harness.backends.trt_timing import TimingCache
 from harness.backends.trt_unfused import onnx_name
-from harness.errors import BackendUnavailableError, BuildError, DataError, RunError
+from harness.errors import BackendError, BackendUnavailableError, BuildError, DataError, RunError
 from harness.lowering import lower
 from harness.precision import Precision, PrecisionPlan
 from tests.helpers_lowering import model, run
@@ -132,6 +133,20 @@ def test_the_log_keeps_what_matters() -> None:
     assert words(log.messages) == "bad luck"
     assert len(log.take()) == 3
     assert words(log.messages) == "TensorRT gave no reason"
+
+
+def test_a_builder_that_is_not_made_says_why() -> None:
+    log = Log()
+
+    def null(logger: Log) -> None:
+        warning: Any = SimpleNamespace(name="WARNING")
+        logger.log(warning, "CUDA initialization failure with error: 35")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    with pytest.raises(
+        BackendError, match="does not start: WARNING: CUDA initialization failure with error: 35"
+    ):
+        made(null, log)
 
 
 def test_warnings_are_told_once_and_noise_never() -> None:
@@ -272,3 +287,30 @@ def test_what_tensorrt_deprecates_can_be_used_where_it_is_asked_for() -> None:
         warnings.warn("Use Deprecated in TensorRT 10.0. instead.", DeprecationWarning, stacklevel=1)
     with pytest.warns(DeprecationWarning, match="elsewhere"):
         warnings.warn("elsewhere", DeprecationWarning, stacklevel=1)
+
+
+REDUCED = """g (float[N, 4, 4] x) => (float[N, 1, 1] y, float[1, 1, 1] z, float[N, 4, 1] s)
+    { [mean] y = ReduceMean (x, two) [all] z = ReduceMax (x) [sum] s = ReduceSum (x, one) }"""
+
+
+def test_axes_of_reductions_become_attributes_for_parsers_that_read_no_others() -> None:
+    source = model(REDUCED, two=np.array([1, -1]), one=np.array([-1]))
+    nodes = {node.name: node for node in attribute_axes(source).graph}
+    assert [len(nodes[name].inputs) for name in ("mean", "all", "sum")] == [1, 1, 2]
+    assert list(nodes["mean"].attributes["axes"].as_ints()) == [1, -1]
+    assert "axes" not in nodes["all"].attributes
+    assert len(next(iter(source.graph)).inputs) == 2
+
+
+@pytest.mark.parametrize(
+    ("node", "says"),
+    [
+        ("y = ReduceMean (x, a)", "no computed axes"),
+        ("y = ReduceMean <noop_with_empty_axes = 1> (x)", "over nothing"),
+        ("y = Pad (x, pads, , axis)", "reads its axes from version 10 on"),
+    ],
+)
+def test_axes_that_old_parsers_would_overlook_are_refused(node: str, says: str) -> None:
+    text = f"g (float[N, 4] x, int64[1] a) => (float[M, K] y) {{ {node} }}"
+    with pytest.raises(BuildError, match=says):
+        attribute_axes(model(text, pads=np.array([1, 1]), axis=np.array([1])))

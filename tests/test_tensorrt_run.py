@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from harness.backends.tensorrt_record import Origin
 from harness.backends.tensorrt_run import TensorRTEngine
 from harness.errors import RunError
-from harness.spec import Profile, ShapeRange
+from harness.spec import BuildSpec, Profile, ShapeRange
 from tests import helpers_trt_double
 from tests.conformance.probe import signatures
 from tests.helpers_lowering import model, run
@@ -82,6 +83,23 @@ def test_each_profile_has_a_context_of_its_own(opened: Opener) -> None:
             assert engine.run({"x": ramp(rows)}, index)["y"].shape == (rows, 4)
         double_engine: Any = engine.engine
         assert double_engine.contexts == 2
+
+
+def test_rtx_compiles_kernels_before_they_run(opened: Opener) -> None:
+    with opened() as engine:
+        engine.run({"x": ramp(2)})
+        engine.residents([{"x": ramp(2)}])
+        double_engine: Any = engine.engine
+        used = [each.dynamic_shapes_kernel_specialization_strategy for each in double_engine.settings]
+    assert [strategy.name for strategy in used] == ["EAGER", "EAGER"]
+
+
+def test_tensorrt_has_no_settings_of_contexts(tmp_path: Path) -> None:
+    plan = tmp_path / "engine.plan"
+    bindings, device, found = double(relu_and_sum(), PROFILES, plan=plan)
+    with TensorRTEngine.open(replace(bindings, name="tensorrt"), plan, device) as engine:
+        engine.run({"x": ramp(2)})
+    assert found.settings == [None]
 
 
 @pytest.mark.parametrize(
@@ -226,6 +244,52 @@ def test_a_plan_that_does_not_load_says_why(
     assert device.closed == 1
 
 
+def test_shapes_that_cannot_be_computed_are_a_run_error(opened: Opener) -> None:
+    faults = Faults(words="reshape changes volume", inconsistent=True)
+    with opened(faults=faults) as engine, pytest.raises(RunError, match="inferred: reshape changes volume"):
+        engine.run({"x": ramp(1)})
+
+
+RESHAPE = "g (float[N, 4] x, int64[2] to) => (float[A, B] y) { y = Reshape (x, to) }"
+
+
+def test_an_input_that_holds_a_shape_is_taken_from_host_memory(tmp_path: Path) -> None:
+    plan = tmp_path / "engine.plan"
+    bindings, device, _ = double(model(RESHAPE), PROFILES, Faults(on_host=("to",)), plan=plan)
+    with TensorRTEngine.open(bindings, plan, device) as engine:
+        found = engine.run({"x": ramp(3), "to": np.array([2, 6])})["y"]
+        np.testing.assert_array_equal(found, ramp(3).reshape(2, 6))
+        with pytest.raises(RunError, match=r"input 'to': shape \[3\] refused"):
+            engine.run({"x": ramp(3), "to": np.array([2, 3, 2])})
+
+
+def test_plugins_are_loaded_where_the_plan_is_opened(tmp_path: Path) -> None:
+    plan, library = tmp_path / "engine.plan", tmp_path / "libmine.so"
+    bindings, device, _ = double(relu_and_sum(), PROFILES, Faults(plugin=str(library)), plan=plan)
+    with TensorRTEngine.open(
+        bindings, plan, device, None, BuildSpec(plugins=("libmine.so",)), tmp_path
+    ) as engine:
+        assert engine.run({"x": ramp(1)})["y"].shape == (1, 4)
+    with pytest.raises(RunError, match=r"engine\.plan: plugins: mine\.txt does not load"):
+        TensorRTEngine.open(bindings, plan, device, None, BuildSpec(plugins=("mine.txt",)), tmp_path)
+    assert device.closed == 2
+
+
+def test_host_code_runs_only_where_the_spec_asks_for_a_version_compatible_plan(tmp_path: Path) -> None:
+    plan = tmp_path / "engine.plan"
+    bindings, device, _ = double(relu_and_sum(), PROFILES, Faults(host_code=True), plan=plan)
+    TensorRTEngine.open(bindings, plan, device, None, BuildSpec(version_compatible=True)).close()
+    with pytest.raises(RunError, match="host code is not allowed"):
+        TensorRTEngine.open(bindings, plan, device)
+
+
+def test_the_dla_core_is_the_runtimes_too(tmp_path: Path) -> None:
+    plan = tmp_path / "engine.plan"
+    bindings, device, _ = double(relu_and_sum(), PROFILES, plan=plan)
+    with TensorRTEngine.open(bindings, plan, device, None, BuildSpec(dla_core=1)) as engine:
+        assert engine.runtime.DLA_core == 1
+
+
 def test_an_engine_with_an_implicit_batch_is_refused(tmp_path: Path) -> None:
     plan = tmp_path / "engine.plan"
     bindings, device, engine = double(relu_and_sum(), PROFILES, plan=plan)
@@ -263,10 +327,32 @@ def test_unfused_tensors_are_those_that_fusion_left(opened: Opener) -> None:
     assert "other" not in found
 
 
-@pytest.mark.parametrize("call", ["set_debug_listener", "set_all_tensors_debug_state"])
-def test_a_refused_listener_is_told(opened: Opener, call: str) -> None:
+REFUSALS = [
+    ("set_debug_listener", "debug tensors"),
+    ("set_all_tensors_debug_state", "debug tensors"),
+    ("unfused_tensors_debug_state", "unfused tensors"),
+]
+
+
+@pytest.mark.parametrize(("call", "instrumentation"), REFUSALS)
+def test_a_refused_listener_is_told(opened: Opener, call: str, instrumentation: str) -> None:
     with opened(faults=Faults((call,), "no")) as engine, pytest.raises(RunError, match="TensorRT"):
-        engine.listening(["shown_x"], "debug tensors").run({"x": ramp(2)})
+        engine.listening(["shown_x"], instrumentation).run({"x": ramp(2)})
+
+
+def test_debug_tensors_share_one_pinned_buffer(opened: Opener) -> None:
+    with opened() as engine:
+        engine.listening(["shown_x"], "debug tensors").run({"x": ramp(4)})
+        device: Any = engine.device
+        before = len(device.buffers)
+        for rows in (1, 2, 3, 4):
+            np.testing.assert_array_equal(engine.run({"x": ramp(rows)})["shown_x"], ramp(rows))
+        assert len(device.buffers) == before
+
+
+def test_unfused_tensors_need_no_marked_ones(opened: Opener) -> None:
+    with opened(faults=Faults(("set_all_tensors_debug_state",), "none is marked")) as engine:
+        engine.listening(["shown_x"], "unfused tensors").run({"x": ramp(2)})
 
 
 def test_a_listener_that_fails_fails_the_run(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:

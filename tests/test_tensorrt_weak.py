@@ -35,6 +35,7 @@ API: Any = SimpleNamespace(
     DataType=enum("FLOAT", "HALF", "INT8"),
     MemoryPoolType=enum("WORKSPACE"),
     HardwareCompatibilityLevel=enum("NONE", "AMPERE_PLUS"),
+    PreviewFeature=enum("PROFILE_SHARING_0806"),
     NetworkDefinitionCreationFlag=SimpleNamespace(EXPLICIT_BATCH=0),
     IInt8EntropyCalibrator2=Interface,
     IInt8MinMaxCalibrator=type("MinMax", (), {}),
@@ -44,9 +45,9 @@ API: Any = SimpleNamespace(
 class Config:
     """IBuilderConfig: flags in a set; `drops` are those that it forgets."""
 
-    def __init__(self, drops: str = "", takes_profile: bool = True) -> None:
+    def __init__(self, drops: str = "", takes_profile: bool = True, shares: bool = True) -> None:
         self.flags: set[str] = set()
-        self.drops, self.takes_profile = drops, takes_profile
+        self.drops, self.takes_profile, self.features = drops, takes_profile, {"PROFILE_SHARING_0806": shares}
         self.int8_calibrator: Any = None
 
     def set_flag(self, flag: Any) -> None:
@@ -55,19 +56,28 @@ class Config:
     def get_flag(self, flag: Any) -> bool:
         return flag.name in self.flags
 
+    def get_preview_feature(self, feature: Any) -> bool:
+        return self.features[feature.name]
+
+    def set_preview_feature(self, feature: Any, enable: bool) -> None:
+        assert not self.features[feature.name], "deprecated where it is on already"
+        self.features[feature.name] = enable
+
     def set_calibration_profile(self, profile: Any) -> bool:
         return self.takes_profile and bool(profile.shapes)
 
 
 class Layer:
-    """ILayer with one output."""
+    """ILayer with one input and one output; with constraints obeyed, only one that takes FP32 builds."""
 
-    num_outputs = 1
+    num_inputs = num_outputs = 1
 
-    def __init__(self, node: str, kind: str, dtype: str = "FLOAT", keeps: bool = True) -> None:
+    def __init__(
+        self, node: str, kind: str, dtype: str = "FLOAT", given: str = "FLOAT", keeps: bool = True
+    ) -> None:
         self.name, self.metadata = f"{node}!", f"[ONNX Layer: {node}]"
         self.type = SimpleNamespace(name=kind)
-        self.output = SimpleNamespace(name="t", dtype=SimpleNamespace(name=dtype), is_execution_tensor=True)
+        self.input, self.output = tensor(given), tensor(dtype)
         self.keeps, self.output_types, self._precision = keeps, [], None
 
     @property
@@ -82,11 +92,21 @@ class Layer:
     def precision_is_set(self) -> bool:
         return self._precision is not None
 
+    def get_input(self, _: int) -> Any:
+        return self.input
+
     def get_output(self, _: int) -> Any:
         return self.output
 
     def set_output_type(self, index: int, dtype: Any) -> None:
         self.output_types.append((index, dtype.name))
+
+
+def tensor(dtype: str) -> Any:
+    """ITensor of a type; a `SHAPE` is INT64 and no execution tensor."""
+    shape = dtype == "SHAPE"
+    kind = SimpleNamespace(name="INT64" if shape else dtype)
+    return SimpleNamespace(name="t", dtype=kind, is_execution_tensor=not shape, is_shape_tensor=shape)
 
 
 def network(*layers: Layer) -> Any:
@@ -131,9 +151,38 @@ def test_integer_outputs_of_kept_nodes_keep_their_type() -> None:
     assert layer.output_types == []
 
 
+@pytest.mark.parametrize(
+    ("given", "gives", "held"),
+    [
+        ("FLOAT", "BOOL", True),  # a comparison
+        ("BOOL", "FLOAT", True),
+        ("INT32", "INT32", False),
+        ("INT32", "BOOL", False),
+        ("SHAPE", "SHAPE", False),
+        ("SHAPE", "FLOAT", False),  # a tensor filled to a shape
+    ],
+)
+def test_only_layers_that_compute_with_floats_are_held(given: str, gives: str, held: bool) -> None:
+    layer = Layer("node", "ELEMENTWISE", gives, given)
+    assert tensorrt_weak.hold_fp32(API, network(layer), ["node"]) == (["node!"] if held else [])
+    assert layer.precision_is_set is held
+
+
+def test_plugins_of_every_version_choose_their_types() -> None:
+    layers = [Layer("node", kind) for kind in ("PLUGIN", "PLUGIN_V2", "PLUGIN_V3")]
+    assert tensorrt_weak.hold_fp32(API, network(*layers), ["node"]) == []
+
+
 def test_a_layer_that_does_not_take_fp32_is_told() -> None:
     with pytest.raises(NotHonouredError, match="layer 'fc!': asked for FP32, TensorRT made it None"):
         tensorrt_weak.hold_fp32(API, network(Layer("fc", "MATRIX_MULTIPLY", keeps=False)), ["fc"])
+
+
+@pytest.mark.parametrize("shares", [False, True])  # TensorRT 8.6, and later
+def test_contexts_can_share_a_profile(shares: bool) -> None:
+    config: Any = Config(shares=shares)
+    tensorrt_weak.constrain(API, network(), config, Precision.FP32, ())
+    assert config.features == {"PROFILE_SHARING_0806": True}
 
 
 def test_a_flag_that_is_missing_or_dropped_is_told() -> None:

@@ -105,3 +105,8 @@ def test_split_attributes_the_error() -> None:
     assert split_error(Precision.INT8_FP16, 3e-2, 2e-2, 1e-3, 1.9e-2).main == "quantization"
     assert split_error(Precision.FP16, float("nan"), float("nan"), 1e-4).main == "rounding"
     assert split_error(Precision.FP16, 1e-3).main is None
+
+
+def test_an_error_that_rounding_makes_nan_is_roundings() -> None:
+    nan = float("nan")
+    assert split_error(Precision.INT8_FP16, nan, nan, 0.0, 1e-2).main == "rounding"

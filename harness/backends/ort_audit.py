@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -11,6 +12,7 @@ import onnx_ir as ir
 from harness.backends.base import Audit
 from harness.backends.ort_provider import CPU
 from harness.lowering.model import LoweredModel
+from harness.lowering.operators import WEIGHTED
 from harness.precision import Precision
 
 WORDS = MappingProxyType(
@@ -81,19 +83,36 @@ def _producer(value: ir.Value) -> str | None:
 def _broken(lowered: LoweredModel, found: Mapping[str, str]) -> Iterator[str]:
     half, quantized = lowered.plan.precision.half, frozenset(lowered.summary.quantized)
     claims: list[tuple[Collection[str], str]] = [(quantized, Precision.INT8.value)]
-    if half is not None:  # A node may be both: 16 bits between its Q/DQ and the next.
-        claims.append(([name for name in lowered.summary.lowered if name not in quantized], half.value))
+    if half is not None:  # A node may be both: 16 bits between its Q/DQ, or the model's own, and the next.
+        both = quantized if lowered.plan.precision.quantized else _int8(found)
+        claims.append(([name for name in lowered.summary.lowered if name not in both], half.value))
     for names, word in claims:
         for name in names:
             if name in found and found[name] != word:
                 yield f"node {name!r} should be {word}, is {found[name]}"
 
 
+def _int8(found: Mapping[str, str]) -> frozenset[str]:
+    return frozenset(name for name, word in found.items() if word == Precision.INT8.value)
+
+
 def _nothing_lowered(lowered: LoweredModel, counts: Mapping[str, int]) -> Iterator[str]:
     precision, plan = lowered.plan.precision, lowered.plan
     wanted = Precision.INT8.value if precision.quantized else (precision.half or Precision.FP32).value
     if counts and not counts.get(wanted) and not (plan.fp32_nodes or plan.fp32_op_types):
-        yield f"{precision} was asked, no node of {sum(counts.values())} is {wanted}"
+        yield f"{precision} was asked, no node of {sum(counts.values())} is {wanted}{_why(lowered)}"
+
+
+def _why(lowered: LoweredModel) -> str:
+    """The commonest reason among those of the nodes that could have been lowered."""
+    kept = lowered.summary.kept
+    if lowered.plan.precision.quantized:
+        weighted = {node.name for node in every_node(lowered.model) if node.op_type in WEIGHTED}
+        kept = {name: reason for name, reason in kept.items() if name in weighted}
+        if not weighted:
+            return f": it has none of {', '.join(sorted(WEIGHTED))}"
+    found = Counter(kept.values()).most_common(1)
+    return "".join(f"; the commonest reason: {reason}" for reason, _ in found)
 
 
 def _other_tf32(asked: Mapping[str, str], got: Mapping[str, str]) -> Iterator[str]:

@@ -39,14 +39,22 @@ class Detached:
 
 
 def detach(model: ir.Model) -> Detached:
-    """`model` without the large initializers of its main graph; everything else is inside."""
+    """`model` without the large initializers of its main graph, nor unused ones; the rest is inside."""
     bare, weights = onnx_file.inline(model), dict[str, ir.TensorProtocol]()
+    _drop_unused(bare.graph)
     for value in bare.graph.initializers.values():
         tensor = value.const_value
         if tensor is not None and value.name and _large(tensor):
             weights[value.name] = tensor
             value.const_value = _stub(value.name, tensor)
     return Detached(ir.serde.serialize_model(bare), weights)
+
+
+def _drop_unused(graph: ir.Graph) -> None:
+    """ONNX Runtime drops what nothing reads by itself, and then looks for it when it is given its weights."""
+    unused = [n for n, v in graph.initializers.items() if not v.uses() and not v.is_graph_output()]
+    for name in unused:
+        graph.initializers.pop(name)
 
 
 def _large(tensor: ir.TensorProtocol) -> bool:

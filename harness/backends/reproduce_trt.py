@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+UNTYPED = ("CONSTANT", "CAST", "IDENTITY", "PLUGIN", "PLUGIN_V2", "PLUGIN_V3")
+
 
 def build(trt: Any, case: Any, onnx: Path) -> Any:
     """The engine of the lowered model, built as the harness builds it."""
@@ -15,9 +17,8 @@ def build(trt: Any, case: Any, onnx: Path) -> Any:
     if hasattr(trt, "init_libnvinfer_plugins"):
         trt.init_libnvinfer_plugins(logger, "")
     builder = trt.Builder(logger)
-    kinds = trt.NetworkDefinitionCreationFlag
-    flags = 0 if case["typing"] == "weak" else 1 << int(kinds.STRONGLY_TYPED)
-    network = builder.create_network(flags)
+    weak, kinds = case["typing"] == "weak", trt.NetworkDefinitionCreationFlag
+    network = builder.create_network(1 << int(kinds.EXPLICIT_BATCH if weak else kinds.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(onnx)):
         sys.exit("\n".join(str(parser.get_error(i)) for i in range(parser.num_errors)))
@@ -26,9 +27,8 @@ def build(trt: Any, case: Any, onnx: Path) -> Any:
         config.clear_flag(trt.BuilderFlag.TF32)
     for name in case["builder_flags"]:
         config.set_flag(getattr(trt.BuilderFlag, name))
-    for layer in map(network.get_layer, range(network.num_layers)):
-        if case["typing"] == "weak" and layer.name in case["kept"]:
-            layer.precision = trt.float32
+    if weak:
+        hold(trt, network, case["kept"])
     for name, shape in case["shapes"].items():
         profile.set_shape(name, shape, shape, shape)
     config.add_optimization_profile(profile)
@@ -36,32 +36,58 @@ def build(trt: Any, case: Any, onnx: Path) -> Any:
     return sys.exit("TensorRT builds no engine") if plan is None else plan
 
 
+def hold(trt: Any, network: Any, kept: Any) -> None:
+    """Ask FP32 of the layers of the ONNX nodes `kept` that give out floats."""
+    for layer in map(network.get_layer, range(network.num_layers)):
+        node = layer.metadata.removeprefix("[ONNX Layer: ").removesuffix("]")
+        if node not in kept or layer.type.name in UNTYPED:
+            continue
+        outputs = {k: layer.get_output(k) for k in range(layer.num_outputs)}
+        floats = [k for k, t in outputs.items() if t.is_execution_tensor and t.dtype == trt.float32]
+        if floats:
+            layer.precision = trt.float32
+        for k in floats:
+            layer.set_output_type(k, trt.float32)
+
+
+def allocator(trt: Any, cuda: Any) -> Any:
+    """What gives outputs their memory and is told their shapes, which may depend on data."""
+
+    def reallocate(self: Any, name: Any, _memory: Any, size: Any, *_: Any) -> Any:
+        self.pointers[name] = int(cuda.cudaMalloc(size)[1])
+        return self.pointers[name]
+
+    def notify(self: Any, name: Any, shape: Any) -> None:
+        self.shapes[name] = tuple(shape)
+
+    calls = {"reallocate_output": reallocate, "reallocate_output_async": reallocate, "notify_shape": notify}
+    outputs = type("Outputs", (trt.IOutputAllocator,), calls)()
+    outputs.pointers, outputs.shapes = {}, {}
+    return outputs
+
+
 def run(trt: Any, plan: Any, feeds: Any, names: Any) -> Any:
     """Outputs by name for one set of feeds."""
     from cuda.bindings import runtime as cuda
 
     engine = trt.Runtime(trt.Logger(trt.Logger.WARNING)).deserialize_cuda_engine(plan)
-    context, arrays, pointers = engine.create_execution_context(), {}, {}
+    context, outputs, kind = engine.create_execution_context(), allocator(trt, cuda), cuda.cudaMemcpyKind
+    kinds = {name: trt.nptype(engine.get_tensor_dtype(name)) for name in (*feeds, *names)}
     for name, array in feeds.items():
         context.set_input_shape(name, array.shape)
-        arrays[name] = np.ascontiguousarray(array)
+        given = np.ascontiguousarray(array, kinds[name])  # TensorRT has no FP64, and none before 10 INT64
+        pointer = int(cuda.cudaMalloc(max(1, given.nbytes))[1])
+        cuda.cudaMemcpy(pointer, given.ctypes.data, given.nbytes, kind.cudaMemcpyHostToDevice)
+        context.set_tensor_address(name, pointer)
     for name in names:
-        arrays[name] = np.empty(
-            tuple(context.get_tensor_shape(name)), trt.nptype(engine.get_tensor_dtype(name))
-        )
-    kind = cuda.cudaMemcpyKind
-    for name, array in arrays.items():
-        pointers[name] = cuda.cudaMalloc(max(1, array.nbytes))[1]
-        cuda.cudaMemcpy(pointers[name], array.ctypes.data, array.nbytes, kind.cudaMemcpyHostToDevice)
-        context.set_tensor_address(name, int(pointers[name]))
+        context.set_output_allocator(name, outputs)
     if not context.execute_async_v3(0):
         sys.exit("TensorRT does not run the engine")
     cuda.cudaDeviceSynchronize()
-    for name in names:
-        cuda.cudaMemcpy(
-            arrays[name].ctypes.data, pointers[name], arrays[name].nbytes, kind.cudaMemcpyDeviceToHost
-        )
-    return {name: arrays[name] for name in names}
+    found = {name: np.empty(outputs.shapes[name], kinds[name]) for name in names}
+    for name, array in found.items():
+        cuda.cudaMemcpy(array.ctypes.data, outputs.pointers[name], array.nbytes, kind.cudaMemcpyDeviceToHost)
+    return found
 
 
 def judge(output: Any, got: Any, want: Any) -> bool:

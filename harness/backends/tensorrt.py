@@ -34,6 +34,7 @@ from harness.backends.tensorrt_record import (
     write_record,
 )
 from harness.backends.tensorrt_run import TensorRTEngine
+from harness.backends.trt_axes import attribute_axes
 from harness.backends.trt_bindings import PRODUCT, Bindings, load_bindings
 from harness.backends.trt_fence import PRODUCTS, fence
 from harness.backends.trt_rtx import gpu_refusal
@@ -48,6 +49,8 @@ from harness.precision import Precision
 from harness.spec import BuildSpec
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from harness.backends.base import Engine
 
 
@@ -110,11 +113,11 @@ class TensorRTBackend:
             raise NotHonouredError(f"{what}: {why}")
         if reasons := refusals(lowered, request.options):
             raise BuildError(f"{what}: {self.bindings}: {'; '.join(reasons)}")
-        onnx_file.write(fence(lowered.model), folder / ONNX)
+        onnx_file.write(self._parsed(fence(lowered.model), what), folder / ONNX)
         task = _task(request)
         if request.engine is not None:
             return self._adopt(request.engine, task, folder, what)
-        built = self._inspected(self._built(request, task, folder, what), folder / PLAN)
+        built = self._inspected(self._built(request, task, folder, what), task, folder / PLAN)
         write_record(folder, task, built, self._origin(built.version))
         outputs = [value.name or "" for value in lowered.model.graph.outputs]
         found = audit(built, task.precision, task.kept, outputs)
@@ -124,7 +127,7 @@ class TensorRTBackend:
     def load(self, folder: Path, face: Face = "verified") -> Engine:
         """Open the plan in `folder`; both faces are the same plan.  Raises RunError."""
         del face
-        return self._open(folder / PLAN, read_origin(folder))
+        return self._open(folder / PLAN, read_origin(folder), read_task(folder))
 
     def load_instrumented(self, folder: Path, tensors: Sequence[str]) -> Engine:
         """Build the model in `folder` again, `tensors` marked as outputs, and open it.  Raises RunError."""
@@ -136,7 +139,7 @@ class TensorRTBackend:
                 self._build(task, folder / ONNX, plan, what, Aids(timing_cache=self._timing()))
             except BuildError as error:
                 raise RunError(str(error)) from error
-            engine = self._open(plan, read_origin(folder))
+            engine = self._open(plan, read_origin(folder), task)
         marked = self.instrumentation == "marked outputs"
         return engine if marked else engine.listening(tensors, self.instrumentation)
 
@@ -144,6 +147,13 @@ class TensorRTBackend:
         """Tensors of the network in `folder` that are neither shapes nor bools.  Raises RunError."""
         tensors = (tensor for layer in read_layers(folder)[0] for tensor in layer.outputs)
         return frozenset(t.name for t in tensors if not t.holds_shape and t.dtype != "BOOL")
+
+    def _parsed(self, model: ir.Model, what: str) -> ir.Model:
+        """The model in the form that the parser reads.  Raises BuildError."""
+        try:
+            return model if self.bindings.reads_axes else attribute_axes(model)
+        except BuildError as error:
+            raise BuildError(f"{what}: {error}") from error
 
     def _built(self, request: BuildRequest, task: BuildTask, folder: Path, what: str) -> Built:
         """A build with the GPU that calibrators of weakly typed INT8 run on; a cache of theirs needs none."""
@@ -166,11 +176,11 @@ class TensorRTBackend:
         except BackendError as error:
             raise BuildError(f"{what}: {error}") from error
 
-    def _inspected(self, built: Built, plan: Path) -> Built:
+    def _inspected(self, built: Built, task: BuildTask, plan: Path) -> Built:
         """With the engine's layers, if its builder did not list them and a GPU can be asked."""
         if built.engine or self.can_run() is not None:
             return built
-        with self._open(plan, self._origin(built.version)) as engine:
+        with self._open(plan, self._origin(built.version), task) as engine:
             return replace(built, engine=engine.facts().layers)
 
     def _timing(self) -> TimingCache | None:
@@ -195,10 +205,11 @@ class TensorRTBackend:
         details = {"engine_bytes": (folder / PLAN).stat().st_size, "counted": "nothing: a finished engine"}
         return Audit(task.precision, {}, (), (), (), details)
 
-    def _open(self, plan: Path, origin: Origin) -> TensorRTEngine:
+    def _open(self, plan: Path, origin: Origin, task: BuildTask) -> TensorRTEngine:
         if why := self.can_run():
             raise RunError(f"{plan}: {self.bindings} cannot run here: {why}")
-        return TensorRTEngine.open(self.bindings, plan, device.open_device(self.cuda), origin)
+        gpu = device.open_device(self.cuda)
+        return TensorRTEngine.open(self.bindings, plan, gpu, origin, task.options, task.base)
 
 
 def _task(request: BuildRequest) -> BuildTask:

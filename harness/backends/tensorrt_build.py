@@ -26,7 +26,7 @@ from harness.backends.tensorrt_network import (
     parse_onnx,
 )
 from harness.backends.trt_bindings import Bindings, deprecated, load_bindings
-from harness.backends.trt_log import LAYERS, Log, create_log, loud, words
+from harness.backends.trt_log import LAYERS, Log, create_log, loud, made, words
 from harness.backends.trt_network_code import call_network_code
 from harness.backends.trt_timing import TimingCache
 from harness.errors import BuildError
@@ -94,13 +94,17 @@ class Aids:
 
 @dataclass(frozen=True)
 class _Site:
-    """A network and what builds it; a parser must not outlive its network, nor that its builder."""
+    """A network and what builds it; a parser must not outlive its network, nor that its builder.
+
+    `weights` are those that the network only points at.
+    """
 
     bindings: Bindings
     log: Log
     builder: trt.Builder
     network: trt.INetworkDefinition
     config: trt.IBuilderConfig
+    weights: object
 
 
 def build_by_name(name: str, task: BuildTask, onnx: Path, plan: Path, aids: Aids) -> Built:
@@ -119,23 +123,29 @@ def build(bindings: Bindings, task: BuildTask, onnx: Path, plan: Path, aids: Aid
 
 def _build(bindings: Bindings, task: BuildTask, onnx: Path, plan: Path, aids: Aids) -> Built:
     log = create_log(bindings.api)
-    builder = bindings.api.Builder(log)
+    builder = made(bindings.api.Builder, log)
     trt_options.load_plugins(bindings, builder.get_plugin_registry(), log, task.options.plugins, task.base)
     typing = tensorrt_weak if task.options.typing == "weak" else tensorrt_strong
     network = typing.create_network(bindings.api, builder)
-    _fill(bindings, network, log, task, onnx)
-    site = _Site(bindings, log, builder, network, builder.create_builder_config())
+    weights = _fill(bindings, network, log, task, onnx)
+    site = _Site(bindings, log, builder, network, builder.create_builder_config(), weights)
     _configure(site, task)
     typing.constrain(bindings.api, network, site.config, task.precision, task.kept)
     return _serialize(site, task, plan, aids)
 
 
-def _fill(bindings: Bindings, network: trt.INetworkDefinition, log: Any, task: BuildTask, onnx: Path) -> None:
+def _fill(
+    bindings: Bindings, network: trt.INetworkDefinition, log: Any, task: BuildTask, onnx: Path
+) -> object:
+    """Layers from the task's function or from the file; what must be kept until they are built."""
+    weights: object = None
     if task.network is not None:
-        call_network_code(bindings.api, network, task.network.function, task.network.weights, task.base)
+        code = task.network
+        weights = call_network_code(bindings.api, network, code.function, code.weights, task.base)
     else:
         parse_onnx(bindings.api.OnnxParser(network, log), log, onnx)
-    _require_outputs(network)
+    _require_outputs(network, task.network)
+    return weights
 
 
 def _configure(site: _Site, task: BuildTask) -> None:
@@ -191,9 +201,10 @@ def _built(site: _Site, duration_s: float, calibration: str) -> Built:
     )
 
 
-def _require_outputs(network: trt.INetworkDefinition) -> None:
+def _require_outputs(network: trt.INetworkDefinition, code: NetworkCode | None) -> None:
     if network.num_layers == 0 or network.num_outputs == 0:
-        raise BuildError("the parser reports success, but the network is empty: is the file an ONNX model?")
+        parsed = "the parser reports success, but the network is empty: is the file an ONNX model?"
+        raise BuildError(f"{code.function} gave the network no layers or outputs" if code else parsed)
     shapes = [t.name for t in map(network.get_input, range(network.num_inputs)) if t and t.is_shape_tensor]
     if shapes:
         raise BuildError(f"inputs {shapes} hold shapes: TensorRT needs ranges of their values")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.backends import trt_debug, trt_errors, trt_types, trt_unfused
+from harness.backends import trt_debug, trt_errors, trt_rtx, trt_types, trt_unfused
 from harness.backends.base import Tensors
 from harness.backends.device import Device
 from harness.backends.device_run import DeviceRun, EventTimer
@@ -20,8 +20,9 @@ from harness.backends.trt_buffers import Allocator, Buffers
 from harness.backends.trt_debug import Listener
 from harness.backends.trt_log import Log, create_log, implement
 from harness.backends.trt_ports import Port, ports
-from harness.errors import RunError
-from harness.spec import Shape
+from harness.backends.trt_runtime import PLAIN, create_runtime
+from harness.errors import BackendError, RunError
+from harness.spec import BuildSpec, Shape
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -50,6 +51,7 @@ class TensorRTEngine:
     _resident_contexts: dict[int, trt.IExecutionContext] = field(default_factory=dict)
     _sets: list[Buffers] = field(default_factory=list)
     _listeners: dict[int, Listener] = field(default_factory=dict)
+    _settings: Any = None
 
     def __post_init__(self) -> None:
         self.ports_in, self.ports_out = ports(self.bindings.api, self.engine)
@@ -59,11 +61,21 @@ class TensorRTEngine:
         self._buffers = Buffers(self.device)
 
     @staticmethod
-    def open(bindings: Bindings, plan: Path, device: Device, origin: Origin | None = None) -> TensorRTEngine:
-        """Load the plan file.  Raises RunError: unreadable, another version or GPU, out of memory."""
+    def open(
+        bindings: Bindings,
+        plan: Path,
+        device: Device,
+        origin: Origin | None = None,
+        options: BuildSpec = PLAIN,
+        folder: Path = Path(),
+    ) -> TensorRTEngine:
+        """Load the plan file, built with `options`, whose relative paths start at `folder`.
+
+        Raises RunError: unreadable, another version or GPU, a plugin that does not load, out of memory.
+        """
         log = create_log(bindings.api)
         try:
-            runtime = bindings.api.Runtime(log)
+            runtime = create_runtime(bindings, log, options, folder)
             engine = runtime.deserialize_cuda_engine(plan.read_bytes())
             if engine is None:
                 why = trt_errors.not_loaded(
@@ -75,7 +87,7 @@ class TensorRTEngine:
             if implicit_batch:
                 raise RunError(f"{plan}: {IMPLICIT_BATCH}")
             return TensorRTEngine(bindings, engine, runtime, log, device)
-        except (OSError, RunError) as error:
+        except (OSError, BackendError) as error:
             device.close()
             raise error if isinstance(error, RunError) else RunError(f"{plan}: {error}") from error
 
@@ -183,7 +195,7 @@ class TensorRTEngine:
         if names != feeds.keys():
             raise RunError(f"inputs given {sorted(feeds)}, the engine takes {sorted(names)}")
         shapes = {name: values.shape for name, values in feeds.items()}
-        ranges = {port.name: port.ranges[profile] for port in self.ports_in}
+        ranges = {port.name: port.ranges[profile] for port in self.ports_in if port.ranges}
         if why := trt_errors.outside(ranges, shapes, profile):
             raise RunError(why)
         return {p.name: trt_types.fitted(feeds[p.name], p.dtype, p.name) for p in self.ports_in}
@@ -195,31 +207,41 @@ class TensorRTEngine:
         context = self._new_context(profile)
         if self.shown:
             self._listeners[profile] = trt_debug.attach(self.bindings.api, context, self.device)
-        if self.unfused:
-            trt_unfused.switch_on(context)
+            (trt_unfused if self.unfused else trt_debug).switch_on(context)
         self._contexts[profile] = context
         return context
 
     def _new_context(self, profile: int) -> trt.IExecutionContext:
-        context = self.engine.create_execution_context()
+        context = self._bare_context()
         if context is None:
             raise RunError(f"no execution context: {self._failure()}")
-        if not context.set_optimization_profile_async(profile, self.stream):
-            raise RunError(f"profile {profile} cannot be selected: {self._failure()}")
+        try:
+            context.set_optimization_profile_async(profile, self.stream)
+        except RuntimeError as error:  # the bindings return nothing but True
+            raise RunError(f"profile {profile} cannot be selected: {self._failure()}") from error
         self.device.synchronize(self.stream)
         return context
+
+    def _bare_context(self) -> trt.IExecutionContext | None:
+        if not self.bindings.rtx:
+            return self.engine.create_execution_context()
+        self._settings = self._settings or trt_rtx.context_settings(self.bindings.api, self.engine)
+        return trt_rtx.create_context(self.engine, self._settings)
 
     def _bind_input(
         self, context: trt.IExecutionContext, port: Port, values: trt_types.Array, buffers: Buffers
     ) -> None:
-        if not port.on_host and not context.set_input_shape(port.name, tuple(values.shape)):
+        if not context.set_input_shape(port.name, tuple(values.shape)):
             raise RunError(f"input {port.name!r}: shape {list(values.shape)} refused: {self._failure()}")
         data = trt_types.to_bytes(port.dtype, values)
         place = buffers.host(port.name, data) if port.on_host else buffers.send(port.name, data, self.stream)
         self._bind(context, port.name, place)
 
     def _require_shapes(self, context: trt.IExecutionContext) -> None:
-        missing = context.infer_shapes()
+        try:
+            missing = context.infer_shapes()
+        except RuntimeError as error:  # so the bindings tell of every error but a missing shape
+            raise RunError(f"shapes cannot be inferred: {self._failure()}") from error
         if missing:
             raise RunError(f"shapes of {list(missing)} cannot be inferred: {self._failure()}")
 
@@ -261,6 +283,7 @@ class TensorRTEngine:
         self._contexts.clear()
         self._resident_contexts.clear()
         self._listeners.clear()
+        self._settings = None
         if self.__dict__.pop("engine", None) is None:
             return
         self.__dict__.pop("runtime")

@@ -39,6 +39,7 @@ UNTYPED = (
     "DEQUANTIZE",
     "PLUGIN",
     "PLUGIN_V2",
+    "PLUGIN_V3",
     "CONDITION",
 )
 
@@ -69,16 +70,23 @@ def constrain(
             raise NotHonouredError(f"{precision}: the builder dropped flag {name}")
     if hold_fp32(api, network, kept):
         config.set_flag(api.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
+    _share_profiles(api, config)
+
+
+def _share_profiles(api: trt.Module, config: trt.IBuilderConfig) -> None:
+    """Let several contexts have one profile, as device runs beside others need; later versions always do."""
+    feature = api.PreviewFeature.__members__.get("PROFILE_SHARING_0806")
+    if feature is not None and not config.get_preview_feature(feature):
+        config.set_preview_feature(feature, True)
 
 
 def hold_fp32(api: trt.Module, network: trt.INetworkDefinition, kept: Sequence[str]) -> list[str]:
-    """Set FP32 on every layer of the ONNX nodes `kept`; the layers' names."""
+    """Set FP32 on every layer of the ONNX nodes `kept` that computes with floats; the layers' names."""
     held = []
     for layer in _kept_layers(network, set(kept)):
         layer.precision = api.DataType.FLOAT
         for index in range(layer.num_outputs):
-            tensor = layer.get_output(index)
-            if tensor is not None and tensor.is_execution_tensor and tensor.dtype.name in ("FLOAT", "HALF"):
+            if _floats(layer.get_output(index)):
                 layer.set_output_type(index, api.DataType.FLOAT)
         if not layer.precision_is_set or layer.precision != api.DataType.FLOAT:
             raise NotHonouredError(
@@ -93,8 +101,20 @@ def _kept_layers(network: trt.INetworkDefinition, kept: set[str]) -> Iterator[tr
         layer = network.get_layer(index)
         if layer is None or layer.type.name in UNTYPED:
             continue
-        if node_of(layer.metadata) in kept:
+        if node_of(layer.metadata) in kept and _computes_floats(layer):
             yield layer
+
+
+def _computes_floats(layer: trt.ILayer) -> bool:
+    """Whether FP32 means anything to a layer; with constraints obeyed, no integer or shape layer has it."""
+    inputs = [layer.get_input(index) for index in range(layer.num_inputs)]
+    if inputs and inputs[0] is not None and inputs[0].is_shape_tensor:
+        return False
+    return any(map(_floats, (*inputs, *map(layer.get_output, range(layer.num_outputs)))))
+
+
+def _floats(tensor: trt.ITensor | None) -> bool:
+    return tensor is not None and tensor.is_execution_tensor and tensor.dtype.name in ("FLOAT", "HALF")
 
 
 def calibrate(

@@ -55,6 +55,11 @@ class Bindings:
         """Whether networks can be weakly typed: flags, layer precisions and calibrators say them."""
         return not self.rtx and self.version < (11, 0)
 
+    @property
+    def reads_axes(self) -> bool:
+        """Whether the ONNX parser reads the axes of every reduction from an input, as opset 18 gives them."""
+        return self.rtx or self.version >= (10, 0)
+
     def __str__(self) -> str:
         return f"{PRODUCT[self.name]} {self.api.__version__}"
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from harness.backends.device import Device
+from harness.backends.trt_buffers import Buffers
 from harness.backends.trt_log import implement
 from harness.backends.trt_types import Array, from_bytes, nbytes_of
 from harness.errors import BuildError, RunError
@@ -25,7 +26,7 @@ class Listener:
     """
 
     def __init__(self, device: Device) -> None:
-        self._device = device
+        self._device, self._buffers = device, Buffers(device)
         self.tensors: dict[str, Array] = {}
         self.error: RunError | None = None
 
@@ -49,7 +50,7 @@ class Listener:
         nbytes = nbytes_of(dtype, shape)
         if location == "HOST":
             return from_bytes(dtype, self._device.view(addr, nbytes), shape)
-        data = self._device.pinned(nbytes)
+        data = self._buffers.staging("", nbytes)  # one for all: from_bytes copies
         self._device.download(data, addr, stream)
         self._device.synchronize(stream)
         return from_bytes(dtype, data, shape)
@@ -70,11 +71,15 @@ def mark(network: trt.INetworkDefinition, tensors: Sequence[trt.ITensor]) -> Non
 
 
 def attach(api: trt.Module, context: trt.IExecutionContext, device: Device) -> Listener:
-    """A listener that gets the debug tensors of `context`.  Raises RunError if TensorRT takes none."""
+    """A listener of `context`, which hears nothing yet.  Raises RunError if TensorRT takes none."""
     listener = implement(api.IDebugListener, Listener)(device)
     if not context.set_debug_listener(listener):
         raise RunError("TensorRT takes no debug listener")
-    if not context.set_all_tensors_debug_state(True):
-        raise RunError("TensorRT does not switch its debug tensors on")
     attached: Listener = listener
     return attached
+
+
+def switch_on(context: trt.IExecutionContext) -> None:
+    """Let a context show marked debug tensors to its listener.  Raises RunError if TensorRT does not."""
+    if not context.set_all_tensors_debug_state(True):
+        raise RunError("TensorRT does not switch its debug tensors on")

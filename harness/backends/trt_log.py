@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from harness.errors import BackendError
 
 if TYPE_CHECKING:
     import tensorrt as trt
 
+Made = TypeVar("Made")
 LOUD = ("INTERNAL_ERROR", "ERROR", "WARNING")
 # Each follows another message on a machine without a driver, and says nothing of the engine.
 NOISE = ("Thread context has not been set!", "[checkMacros.cpp::catchCudaError")
@@ -48,6 +51,18 @@ class Log:
 def create_log(api: trt.Module) -> Any:
     """An ILogger of the module `api` that is a Log too."""
     return implement(api.ILogger, Log)()
+
+
+def made(make: Callable[[Any], Made], log: Any) -> Made:
+    """The builder or the runtime that `make` makes.  Raises BackendError with why TensorRT makes none.
+
+    Without a GPU, or with too old a driver, it makes none, which pybind11 tells by a TypeError.
+    """
+    try:
+        return make(log)
+    except TypeError as error:
+        said = "; ".join(loud(log.messages)) or "TensorRT gave no reason"
+        raise BackendError(f"TensorRT does not start: {said}") from error
 
 
 def implement(interface: type, methods: type) -> Callable[..., Any]:

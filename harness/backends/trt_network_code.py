@@ -18,15 +18,17 @@ if TYPE_CHECKING:
 
 def call_network_code(
     api: trt.Module, network: trt.INetworkDefinition, function: str, weights: Path | None, base: Path
-) -> None:
+) -> object:
     """Call `file.py:function` (below `base`) with the network, the weights by name and the bindings module.
 
+    Keep what it gives until the engine is built: TensorRT copies no weights, and its bindings keep them no
+    longer than the layer that they were set on, or not at all where they were given by their address.
     Raises BuildError with what the function raised.  Whether code may run is for the caller to ask.
     """
     loaded = read_weights(weights) if weights is not None else {}
     call = _function(function, base)
     try:
-        call(network, loaded, api)
+        return loaded, call(network, loaded, api)
     except Exception as error:
         raise BuildError(f"{function}: raised {type(error).__name__}: {error}") from error
 

@@ -1,4 +1,4 @@
-"""What TensorRT-RTX alone has."""
+"""What TensorRT-RTX alone has.  Settings of contexts are unverified on RTX hardware."""
 
 from __future__ import annotations
 
@@ -6,6 +6,23 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import tensorrt as trt
+
+
+def context_settings(api: trt.Module, engine: trt.ICudaEngine) -> trt.IRuntimeConfig:
+    """Settings of contexts that compile kernels for a shape before they run at it.
+
+    By default that is done in the background, and other kernels run until it is: those that are compared
+    would not be those that are timed.
+    """
+    settings = engine.create_runtime_config()
+    eager = api.DynamicShapesKernelSpecializationStrategy.EAGER
+    settings.dynamic_shapes_kernel_specialization_strategy = eager
+    return settings
+
+
+def create_context(engine: trt.ICudaEngine, settings: trt.IRuntimeConfig) -> trt.IExecutionContext | None:
+    """A context with `settings`, which must live as long as it does."""
+    return engine.create_execution_context(settings)
 
 
 def gpu_refusal(api: trt.Module, compute_capability: str) -> str | None:

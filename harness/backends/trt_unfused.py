@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from harness.errors import BuildError
+from harness.errors import BuildError, RunError
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -24,8 +24,10 @@ def mark(network: trt.INetworkDefinition) -> None:
 
 
 def switch_on(context: trt.IExecutionContext) -> None:
-    """Let a context show them to its listener."""
+    """Let a context show them to its listener.  Raises RunError if TensorRT does not."""
     context.unfused_tensors_debug_state = True
+    if not context.unfused_tensors_debug_state:
+        raise RunError("TensorRT does not switch its unfused tensors on")
 
 
 def onnx_name(name: str) -> str:

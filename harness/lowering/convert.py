@@ -5,8 +5,9 @@
    nodes that read it.
 3. Resize and Upsample of opset 10 and older sampled asymmetrically; the converter leaves that out, here it is
    written into the new Resize.
-4. Hardmax of opset 12 and older over any but the last axis, and Scan of opset 8, are refused: the converter
-   would change what they compute.
+4. Hardmax of opset 12 and older over any but the last axis, Scan of opset 8, and GroupNormalization that goes
+   from below opset 21, where it scales groups, to above are refused: the converter would change what they
+   compute.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from harness.onnx_graph import all_nodes, all_values
 _SYMMETRIC_RESIZE = 11
 _FLAT_HARDMAX = 13
 _PLAIN_SCAN = 9
+_CHANNEL_SCALES = 21
 CONVERTER_ERRORS = (onnx.version_converter.ConvertError, onnx.shape_inference.InferenceError)
 
 
@@ -40,7 +42,7 @@ def at_opset(model: ir.Model, version: int) -> ir.Model:
     if start >= version:
         return model
     for node in all_nodes(model.graph):
-        if _changes(node, start):
+        if _changes(node, start, version):
             raise ModelError(f"opset {start} to {version}: {node.op_type} {shorten(node.name)} would change")
     result = _converted(model, version)
     _restore_names(model, result)
@@ -51,9 +53,11 @@ def at_opset(model: ir.Model, version: int) -> ir.Model:
     return result
 
 
-def _changes(node: ir.Node, opset: int) -> bool:
+def _changes(node: ir.Node, opset: int, version: int) -> bool:
     if node.domain:
         return False
+    if node.op_type == "GroupNormalization":
+        return opset < _CHANNEL_SCALES <= version
     axis = node.attributes.get("axis")
     if node.op_type == "Hardmax":
         value, shape = node.inputs[0], None if node.inputs[0] is None else node.inputs[0].shape

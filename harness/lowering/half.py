@@ -5,8 +5,8 @@
 2. A node of the plan stays FP32, with everything in its subgraphs.
 3. Pass-through operators (Reshape, Concat, Where...) and Q/DQ follow their producers: FP32 if one of them is;
    weights have no say.
-4. A node with a finite weight beyond the type's range stays FP32: 65504 for FP16; BF16 ends just below FP32,
-   where masks of -3.4e38 lie.  So do Q/DQ whose scale would be subnormal in FP16.
+4. A node with a finite weight beyond the type's range stays FP32, with the weight's Q/DQ: 65504 for FP16;
+   BF16 ends just below FP32, where masks of -3.4e38 lie.  So do Q/DQ whose scale would be subnormal in FP16.
 5. What TensorRT's parser does not take in the type stays FP32: GRU, LSTM and RNN with sequence_lens, and the
    operators of NOT_IN_HALF.  So do custom domains, nodes with sequences or with tensors of unknown type, and
    those whose output type an attribute sets.
@@ -153,9 +153,10 @@ class _Run:
         return self._dtype == ir.DataType.FLOAT16 and magnitude(tensor).underflows
 
     def _weights(self, node: ir.Node) -> list[tuple[ir.Value, ir.TensorProtocol]]:
-        """The FLOAT weights among the inputs that would be lowered."""
-        ends = (v for i, v in enumerate(node.inputs) if v is not None and self._takes(node, i))
-        return [(v, v.const_value) for v in ends if v.is_initializer() and v.const_value is not None]
+        """The FLOAT weights among the inputs that would be lowered, or behind their Q/DQ."""
+        restored = node.op_type == "DequantizeLinear"
+        ends = (_source(v) for i, v in enumerate(node.inputs) if self._takes(node, i) or (restored and not i))
+        return [(v, v.const_value) for v in ends if v is not None and v.const_value is not None]
 
     def _follows(self, node: ir.Node) -> str | None:
         if node.op_type not in PASS_THROUGH | QDQ:
@@ -206,6 +207,13 @@ class _Run:
         if node.op_type == "DequantizeLinear" and "output_dtype" not in node.attributes:
             return _variable(port(node, self._version, "inputs", 1))
         return _variable(port(node, self._version, "outputs", index))
+
+
+def _source(value: ir.Value | None) -> ir.Value | None:
+    """The FLOAT weight that `value` is, itself or behind Q/DQ; None for anything else."""
+    while value is not None and (maker := value.producer()) is not None and maker.op_type in QDQ:
+        value = maker.inputs[0]
+    return value if value is not None and value.is_initializer() and is_tensor(value, _FLOAT) else None
 
 
 def _variable(found: Port | None) -> str:

@@ -8,6 +8,10 @@ import onnx_ir as ir
 from harness.errors import ModelError
 from harness.lowering.stubs import through
 from harness.onnx_graph import all_graphs, values_of
+from harness.onnx_proto import nodes
+
+_NOT_INFERRED = frozenset({"GroupNormalization"})
+"""Operators whose output is like their first input, which onnx's inference does not know."""
 
 
 def infer(model: ir.Model) -> None:
@@ -17,7 +21,7 @@ def infer(model: ir.Model) -> None:
     Raises ModelError where inference finds the graph contradictory.
     """
     try:
-        inferred = through(model, onnx.shape_inference.infer_shapes)
+        inferred = through(model, _inferred)
     except (RuntimeError, ValueError, onnx.shape_inference.InferenceError) as error:
         raise ModelError(f"types cannot be inferred: {' '.join(str(error).split())}") from error
     for graph, twin in zip(all_graphs(model), all_graphs(inferred), strict=True):
@@ -26,6 +30,14 @@ def infer(model: ir.Model) -> None:
         for value in values_of(graph):
             if value.name in found:
                 _merge(value, found[value.name], fixed=value in fixed)
+
+
+def _inferred(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """`proto` with types and shapes; what stands in for operators that are not inferred stays in it."""
+    for node in nodes(proto):
+        if node.op_type in _NOT_INFERRED and not node.domain:
+            node.CopyFrom(onnx.helper.make_node("Identity", node.input[:1], node.output, node.name))
+    return onnx.shape_inference.infer_shapes(proto)
 
 
 def _merge(value: ir.Value, found: ir.Value, *, fixed: bool) -> None:
