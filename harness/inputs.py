@@ -147,7 +147,19 @@ class Feeds:
             raise data_error(self._spec, key, _file_of(source), rule)
         if not array.size:
             raise data_error(self._spec, key, _file_of(source), f"is empty: its shape is {array.shape}")
+        if short := self._short(name, array):
+            raise data_error(self._spec, key, _file_of(source), f"has shape {array.shape}, must have {short}")
         return array
+
+    def _short(self, name: str, array: NDArray[Any]) -> str:
+        """What an array lacks that would be repeated even in the smallest shape of its input; or nothing."""
+        shapes = [profile.shapes[name].min for profile in self._spec.profiles]
+        skipped = int(self._alone(name, array))
+        batch = None if skipped else self._spec.inputs[name].batch_axis
+        for axis, least in enumerate(map(min, zip(*shapes, strict=True))):
+            if axis != batch and 1 < array.shape[axis + skipped] < least:
+                return f"at least {least} along axis {axis + skipped}"
+        return ""
 
     def _rank(self, name: str) -> int:
         return len(self._spec.profiles[0].shapes[name].opt)

@@ -20,6 +20,7 @@ from harness import onnx_names, onnx_proto
 from harness.errors import ModelError
 from harness.onnx_graph import all_graphs, all_nodes, defects
 from harness.onnx_stream import write_model
+from harness.paths import written
 
 EXTERNAL_BYTES = 1_500_000_000
 """Weights of more bytes than this go to a file beside the model; protobuf itself ends at 2 GiB."""
@@ -95,7 +96,7 @@ def write(model: ir.Model, path: str | Path, *, external_bytes: int = EXTERNAL_B
     """Write `model` to `path`, atomically; weights beyond `external_bytes` in all go to `<name>.data`."""
     path = Path(path)
     size = weight_bytes(model)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+    with written(path), tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         part = Path(folder) / path.name
         if size > external_bytes:
             data = f"{path.name}.data"

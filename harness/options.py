@@ -66,7 +66,8 @@ FLAGS: tuple[Flag, ...] = (
     _one("--trt-report-dir", "PATH", "folder in which every run writes a folder of its own "
          "(default: reports)"),
     _switch("--trt-strict", "fail above the expected error, not above the limit (default: off)"),
-    _switch("--trt-no-code", "refuse specs that run Python code: loaders and metrics (default: off)"),
+    _switch("--trt-no-code", "refuse specs that run code: loaders, metrics, network functions, plugins, "
+            "finished engines (default: off)"),
     _one("--trt-layer-memory", "BYTES", "memory for intermediate tensors, in bytes or with KiB, MiB, GiB "
          f"(default: {DEFAULT_LAYER_MEMORY})", DEFAULT_LAYER_MEMORY),
     _one("--trt-baseline", "PATH", "results.json, run's folder or folder of runs: fail where accuracy or "
@@ -118,7 +119,7 @@ class Options:
             provider=given["trt_provider"],
             cuda=_one_of("--trt-cuda", given["trt_cuda"], CUDA_BINDINGS) if given["trt_cuda"] else None,
             cuda_graph=given["trt_cuda_graph"],
-            cache_dir=Path(given["trt_cache_dir"] or default.cache_dir).expanduser(),
+            cache_dir=cache_folder("--trt-cache-dir", given["trt_cache_dir"]),
             report_dir=Path(given["trt_report_dir"] or default.report_dir).expanduser(),
             strict=given["trt_strict"],
             allow_code=not given["trt_no_code"],
@@ -143,6 +144,7 @@ class Options:
     def arguments(self) -> list[str]:
         """The command line arguments that a reproduction of one case needs."""
         paths = [("--trt-spec", path) for path in self.specs] + [("--trt-onnx", path) for path in self.onnx]
+        paths += [("--trt-baseline", self.baseline)] if self.baseline else []
         single = [("--trt-backend", self.backend), ("--trt-provider", self.provider)]
         single.append(("--trt-cuda", self.cuda))
         chosen = [(flag, value) for flag, value in single if value not in (None, "auto")]
@@ -150,8 +152,18 @@ class Options:
             "--trt-cuda-graph": self.cuda_graph,
             "--trt-strict": self.strict,
             "--trt-no-code": not self.allow_code,
+            "--trt-interleave": self.interleave,
         }
         return [f"{flag}={value}" for flag, value in paths + chosen] + [f for f, on in switches.items() if on]
+
+
+def cache_folder(option: str, path: str | os.PathLike[str] | None) -> Path:
+    """The folder of cached things that `option` names, or the default one.  Raises UsageError for a file."""
+    found = Path(path or default_cache_dir()).expanduser()
+    there = next(one for one in (found, *found.parents) if os.path.lexists(one))
+    if not there.is_dir():
+        raise UsageError(f"{option} = {str(found)!r}: {there} is no folder")
+    return found
 
 
 def parse_precision(name: str) -> Precision:

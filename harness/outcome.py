@@ -11,6 +11,7 @@ from harness.report.collect import Phase, record_from
 from harness.run import Run
 
 NOT_HERE = (errors.UsageError, errors.BackendUnavailableError)
+CHECKS = (AssertionError, pytest.fail.Exception)
 ONE_LINE = (errors.UsageError, errors.BackendError, errors.CacheError)
 
 
@@ -40,9 +41,15 @@ def one_line(report: pytest.TestReport, error: BaseException) -> None:
     report.__dict__["trt_usage"] = isinstance(error, NOT_HERE)
 
 
+def checked(call: pytest.CallInfo[None]) -> bool:
+    """Whether what a test raised is a check that failed, not an error of its code."""
+    return call.when == "call" and call.excinfo is not None and isinstance(call.excinfo.value, CHECKS)
+
+
 def phase(report: pytest.TestReport) -> Phase:
     """What one report says, without pytest's types."""
-    return Phase(_outcome(report), report.duration, _message(report), getattr(report, "trt_records", ()))
+    records, checked = getattr(report, "trt_records", ()), getattr(report, "trt_checked", False)
+    return Phase(_outcome(report), report.duration, _message(report), records, checked)
 
 
 def fail_regressed(report: pytest.TestReport, run: Run) -> None:
@@ -55,6 +62,7 @@ def fail_regressed(report: pytest.TestReport, run: Run) -> None:
     found = regression.regressed([record_from(one) for one in raw], run.baseline)
     if found:
         report.outcome, report.longrepr = "failed", regression.explain(found)
+        report.__dict__["trt_checked"] = True
 
 
 def chained(error: BaseException) -> str:

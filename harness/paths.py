@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -22,3 +24,14 @@ def nothing_at(path: Path, wanted: str = "file or folder") -> str | None:
     except (OSError, ValueError) as error:
         return f"cannot be read: {getattr(error, 'strerror', None) or error}"
     return None
+
+
+@contextmanager
+def written(path: Path) -> Iterator[None]:
+    """While `path` is written through other files: an OSError names it, neither them nor no file at all."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno:
+            error.filename, error.filename2 = str(path), None
+        raise

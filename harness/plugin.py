@@ -18,7 +18,7 @@ import pytest
 from harness import errors, gpus, selection, xfails
 from harness.heartbeat import Heartbeat
 from harness.options import FLAGS, Options
-from harness.outcome import ONE_LINE, ToldOnce, fail_regressed, lost, one_line, phase
+from harness.outcome import ONE_LINE, ToldOnce, checked, fail_regressed, lost, one_line, phase
 from harness.parallel import Parallel, worker_count
 from harness.points import points
 from harness.report.collect import Collector, rank
@@ -37,6 +37,7 @@ RUN = pytest.StashKey[Run]()
 BEAT = pytest.StashKey[Heartbeat]()
 LOST = pytest.StashKey[bool]()
 RECORDS = pytest.StashKey[list[dict[str, Any]]]()
+MISTAKE = pytest.StashKey[errors.UsageError]()
 TOLD = pytest.StashKey[ToldOnce]()
 
 
@@ -64,6 +65,10 @@ def pytest_configure(config: pytest.Config) -> None:
     with _usage():
         options = Options.parse(vars(config.option))
     concerned = _concerns(config, options, bundled)
+    with _usage():
+        selection.require_folders(config.getini("trt_models"))
+        if concerned:
+            xfails.require(config.getini("trt_xfails"), config.rootpath)
     run = config.stash[RUN] = Run(options, bundled, xfail_file, concerned, config.invocation_params.args)
     if concerned and not _is_worker(config) and not config.option.collectonly:
         with _usage():
@@ -100,11 +105,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "trt_case" not in metafunc.fixturenames:
         return
     try:
-        cases = metafunc.config.stash[RUN].selection.cases
+        cases = metafunc.config.stash[RUN].selection.require()
         pointed = "point" in metafunc.fixturenames
         pairs = [(case, point) for case in cases for point in points(case.spec)] if pointed else []
     except errors.UsageError as error:
-        pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
+        if _is_worker(metafunc.config):
+            raise pytest.Collector.CollectError(str(error)) from None
+        metafunc.config.stash[MISTAKE] = error
+        return
     if pointed:
         ids = [f"{case.id}:{point.id}" for case, point in pairs]
         metafunc.parametrize(("trt_case", "point"), pairs, ids=ids, indirect=["trt_case"], scope="session")
@@ -115,15 +123,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
-    """Collect without looking for garbage in what only grows: it takes a fifth of the time of 1,000 specs."""
+    """Collect without looking for garbage in what only grows: it takes a fifth of the time of 1,000 specs.
+
+    A user's mistake found on the way ends the run after that: in a module it would be an error of its code.
+    """
     pause = session.config.stash[RUN].concerned and gc.isenabled()
     if pause:
         gc.disable()
     try:
-        return (yield)
+        found = yield
     finally:
         if pause:
             gc.enable()
+    if MISTAKE in session.config.stash:
+        with _usage():
+            raise session.config.stash[MISTAKE]
+    return found
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -167,10 +182,10 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         return
     from harness.preflight import check
 
-    found = config.stash[RUN].selection
-    chosen = [case for item in getattr(session, "items", ()) if (case := _case_of(item))]
+    # On xdist's controller, which collects nothing, any case may be chosen.
+    chosen = [case for item in session.items if (case := _case_of(item))]
     with _usage():
-        check(chosen or found.cases, config.stash[RUN].options)
+        check(chosen if session.items else config.stash[RUN].selection.cases, config.stash[RUN].options)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -192,6 +207,7 @@ def pytest_runtest_makereport(
     report = yield
     # Plain data in the report's __dict__ crosses xdist's processes; user_properties would fill JUnit's XML.
     report.__dict__["trt_records"] = item.stash.get(RECORDS, [])
+    report.__dict__["trt_checked"] = checked(call)
     item.stash[RECORDS] = []
     if report.passed and report.when == "call":
         fail_regressed(report, item.config.stash[RUN])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shlex
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ from harness.report.environment import RUNTIMES, environment, versions
 from harness.report.overview import overview
 from harness.report.records import Record
 from harness.report.results import Results
-from harness.report.sanity import doubtful, review
+from harness.report.sanity import doubtful, not_kept, review
 from harness.report.terminal import table
 from harness.report.write import write_run
 from harness.selection import Selection
@@ -115,7 +115,8 @@ class Run:
         changed = changes.lines(self.differences, changes.SEEN) if self.differences else []
         proposed = proposals.lines(self.collector.records)
         told = [self.baseline_trouble] if self.baseline_trouble else []
-        notes = [*stale, *proposed, *doubtful(self.collector.records), *changed, *told]
+        records = self.collector.records
+        notes = [*stale, *proposed, *not_kept(records), *doubtful(records), *changed, *told]
         report = self.trouble or f"report: {self.collector.folder}"
         return [*(table(rows) if rows else []), *notes, report]
 
@@ -136,7 +137,10 @@ class Run:
 
 
 def _require_writable(folder: Path) -> None:
-    """Raise UsageError unless `folder` can be written into, or made."""
+    """Raise UsageError unless `folder` can be written into, or made, which only trying tells for sure."""
     there = next(path for path in (folder, *folder.parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise UsageError(f"--trt-report-dir = {str(folder)!r}: {there} is no folder that can be written into")
+    try:
+        tempfile.TemporaryDirectory(dir=there, prefix=".").cleanup()
+    except OSError as error:
+        rule = f"{there} is no folder that can be written into: {error.strerror}"
+        raise UsageError(f"--trt-report-dir = {str(folder)!r}: {rule}") from error

@@ -38,6 +38,12 @@ class Selection:
         """The case with that id, if it is part of the run."""
         return next((case for case in self.cases if case.id == case_id), None)
 
+    def require(self) -> tuple[Case, ...]:
+        """The cases, for a test that asks for them.  Raises UsageError where nothing names any model."""
+        if not self.cases and not self.not_fetched:
+            raise UsageError("no model to test: set trt_models to folders of specs, or name one: --trt-spec")
+        return self.cases
+
     def models(self) -> dict[str, list[str]]:
         """The precisions of each model that is part of the run, by model name."""
         found: dict[str, list[str]] = {}
@@ -74,6 +80,13 @@ def load(options: Options, bundled: Iterable[Path]) -> Selection:
     folders = [folder for folder in bundled if folder.is_dir()]
     specs = [spec_file.read_spec(path) for path in spec_file.find_specs(folders)] if folders else []
     return select(specs, options, lambda spec: not assets.missing(spec))
+
+
+def require_folders(named: Iterable[Path]) -> None:
+    """Raise UsageError for the first folder of the setting `trt_models` that is none."""
+    for folder in named:
+        if not folder.is_dir():
+            raise UsageError(f"trt_models = {str(folder)!r}: no such folder")
 
 
 def concerns(arguments: Iterable[Path], bundled: Iterable[Path]) -> bool:

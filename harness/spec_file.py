@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import tempfile
@@ -132,6 +133,8 @@ def _read_text(file: Path) -> str:
             raise SpecError(file, "", None, "is a model, not a spec, which `trt-harness init` writes for it")
         if len(raw) > MAX_BYTES:
             raise SpecError(file, "", None, f"larger than {MAX_BYTES} bytes, so no spec")
+        if raw.startswith(codecs.BOM_UTF8):
+            raise SpecError(file, "", None, "starts with a byte order mark: save it as UTF-8 without one")
         return raw.decode("utf-8")
     except IsADirectoryError as error:
         raise SpecError(file, "", None, f"is a folder: name the {SPEC_NAME} in it") from error

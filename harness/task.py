@@ -81,9 +81,21 @@ def task_of(spec: ModelSpec, output_names: tuple[str, ...], *, allow_code: bool 
         if wanted.size != len(wanted) or wanted.dtype.kind not in "iuf":
             rule = f"labels are {wanted.dtype} of shape {wanted.shape}, must be one number for each sample"
             raise data_error(spec, "task.metric", "top1", rule)
-        return Task(_first(top1), wanted.reshape(-1), names[:1])
+        return Task(_named(spec, _first(top1)), wanted.reshape(-1), names[:1])
     metric = load_function(spec, "task.metric", spec.task.metric, allow_code=allow_code)
     return Task(metric, wanted, names)
+
+
+def _named(spec: ModelSpec, metric: Metric) -> Metric:
+    """`metric` with the spec's file in the errors that it raises."""
+
+    def measure(outputs: Outputs, wanted: NDArray[Any]) -> float:
+        try:
+            return metric(outputs, wanted)
+        except DataError as error:
+            raise DataError(f"{spec.path or spec.name}: {error}") from None
+
+    return measure
 
 
 def top1(scores: NDArray[Any], wanted: NDArray[Any]) -> float:

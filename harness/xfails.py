@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.paths import no_file
 from harness.report.collect import belongs
 
 
@@ -42,6 +43,12 @@ def read(path: Path) -> tuple[Xfail, ...]:
         return parse(path.read_text(encoding="utf-8"), path)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read as UTF-8 text: {error}") from error
+
+
+def require(named: str, root: Path) -> None:
+    """Raise UsageError where the setting `trt_xfails` names, from `root` on, what is no file."""
+    if named and (why := no_file(root / named)):
+        raise UsageError(f"trt_xfails = {named!r}: {why} (paths start from {root})")
 
 
 def parse(text: str, file: object) -> tuple[Xfail, ...]:

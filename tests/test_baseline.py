@@ -32,6 +32,11 @@ def test_a_slowdown_is_a_regression_that_names_case_and_figures():
     assert "is beyond" in said
 
 
+def test_a_failure_without_figures_is_no_new_case():
+    failed = dataclasses.replace(outputs_record(), profile=None, shapes={}, data={}, verdict="fail")
+    assert {d.status for d in diff([outputs_record()], [outputs_record(), failed])} == {"same"}
+
+
 def test_a_speedup_is_an_improvement():
     assert statuses(diff([latency_record(p50_s=1.2e-3)], [latency_record()]))["p50_s"] == "improvement"
 

@@ -124,6 +124,11 @@ def test_inspect_of_a_spec_builds_it(
     assert "(hit)" in shown
 
 
+def test_inspect_takes_the_folder_of_a_spec(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(SPEC.parent), "--backend", "tensorrt"]) == 4
+    assert "holds no TensorRT engine" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("name", "rule"),
     [("", "holds no TensorRT engine"), ("absent", "no such file or folder"), ("a.txt", "neither a spec")],

@@ -12,7 +12,7 @@ import onnx.parser
 import onnx_ir as ir
 import pytest
 
-from harness.cli import main
+from harness.cli import INTERRUPTED, main
 from harness.compare import compare_outputs
 from harness.fp32_region import regions
 from harness.fp32_result import Step
@@ -65,6 +65,10 @@ def spec(tmp_path: Path) -> Path:
     path = tmp_path / "spec.toml"
     path.write_text(SPEC.replace('fp32_op_types = ["Softmax"]', 'fp32_op_types = ["Sigmoid"]'))
     return path
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def run(spec: Path, *options: str) -> int:
@@ -138,15 +142,48 @@ def test_a_stopped_search_says_how_to_go_on_and_goes_on(
 def test_ctrl_c_keeps_what_was_found(
     spec: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(_: Step) -> None:
-        raise KeyboardInterrupt
-
     monkeypatch.setattr("harness.commands.search_fp32._tell", interrupt)
     assert run(spec, "--precision", "fp16") == 1
     assert "the search ended early: stopped by the user" in capsys.readouterr().out
     monkeypatch.undo()
     assert run(spec, "--precision", "fp16") == 0
     assert "1 remembered" in capsys.readouterr().out
+
+
+def test_ctrl_c_while_the_engine_is_asked_says_how_to_go_on(
+    spec: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.fp32_case._proposal", interrupt)
+    assert run(spec, "--precision", "fp16", "--apply") == INTERRUPTED
+    asked = capsys.readouterr().err.splitlines()[-2]
+    assert asked.startswith(f"to go on from here: trt-harness search-fp32 {spec} --precision fp16")
+    assert asked.endswith("--apply --no-latency")
+
+
+def test_ctrl_c_while_the_cost_is_measured_keeps_the_nodes_written(
+    spec: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.fp32_cost.latency_cost", interrupt)
+    cache = str(spec.parent / "cache")
+    shared = ["--backend", "onnxruntime", "--cache-dir", cache]
+    assert main(["search-fp32", str(spec), *shared, "--precision", "fp16", "--apply"]) == INTERRUPTED
+    assert read_spec(spec).of(Precision.FP16).fp32_nodes == ("more", "down")
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--precision", "fp16", "--evaluations", "1"], "no set that passes was found yet"),
+        (["--precision", "bf16"], "no node must stay FP32"),
+    ],
+)
+def test_apply_says_why_it_leaves_the_spec(
+    spec: Path, capsys: pytest.CaptureFixture[str], options: list[str], why: str
+) -> None:
+    before = spec.read_text()
+    run(spec, *options, "--apply")
+    assert capsys.readouterr().out.splitlines()[-1] == f"{spec} is left as it is: {why}"
+    assert spec.read_text() == before
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from harness.report import html, payload, trend
 from harness.report.baseline import diff
+from harness.report.records import Record
 from harness.report.results import Results
 from tests.helpers_chromium import needs_chromium, visit
 from tests.helpers_results import (
@@ -139,6 +140,12 @@ def test_a_case_missing_from_some_runs_has_gaps():
     runs[1] = dataclasses.replace(runs[1], records=runs[1].records[:1])
     outputs = trend.cases(runs)[1]
     assert outputs["figures"]["mre"] == [2e-4, None, 2e-4]
+
+
+def test_a_failure_without_figures_draws_no_empty_chart():
+    failed = Record("latency", "m", "fp16", "onnxruntime", "fail")
+    cases = trend.cases([*nights(2), run(failed, name="z", started="2026-07-01T02:00:00+00:00")])
+    assert [case["kind"] for case in cases] == ["latency", "outputs"]
 
 
 EVERY_PART = """

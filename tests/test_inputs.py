@@ -43,7 +43,11 @@ def saved(folder, array, *, shape=None, **more):
     """A spec of one input `x` whose data are `array`, in an npy file."""
     np.save(folder / "x.npy", array)
     part = {"dtype": array.dtype.name, "data": {"npy": "x.npy"}, **more}
-    return made({"x": part}, {"x": list(array.shape if shape is None else shape)}, folder)
+    return made(
+        {"x": part},
+        {"x": shape if isinstance(shape, dict) else list(array.shape if shape is None else shape)},
+        folder,
+    )
 
 
 def test_rows_follow_each_other_and_wrap(tmp_path):
@@ -59,6 +63,24 @@ def test_other_axes_are_cropped_or_wrapped(tmp_path):
     feeds = Feeds(saved(tmp_path, np.arange(6, dtype=np.int64).reshape(2, 3)))
     assert feeds.feed({"x": (1, 2)})["x"].tolist() == [[0, 1]]
     assert feeds.feed({"x": (1, 5)}, start=1)["x"].tolist() == [[3, 4, 5, 3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("shape", "rule"),
+    [
+        ((4, 2), r"x = 'x\.npy': has shape \(4, 2\), must have at least 3 along axis 1"),
+        ((4, 5, 2), "at least 3 along axis 2"),
+        ((4, 1), None),
+        ((4, 3), None),
+    ],
+)
+def test_data_are_not_repeated_where_no_shape_is_as_small(tmp_path, shape, rule):
+    spec = saved(tmp_path, np.ones(shape, np.float32), shape={"min": [1, 3], "opt": [2, 3], "max": [5, 6]})
+    if rule is None:
+        assert Feeds(spec).feed({"x": (2, 3)})["x"].shape == (2, 3)
+        return
+    with pytest.raises(DataError, match=rule.replace("x = ", r"inputs\.x\.data = ")):
+        Feeds(spec).feed({"x": (2, 3)})
 
 
 def test_samples_with_an_axis_of_their_own_are_fed_alone(tmp_path):

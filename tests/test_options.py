@@ -82,6 +82,11 @@ def test_how_cuda_is_used_is_repeated():
     assert options.arguments()[1:] == ["--trt-cuda=pycuda", "--trt-cuda-graph"]
 
 
+def test_the_baseline_that_a_test_fails_against_is_repeated():
+    options = Options.parse({"trt_baseline": "nights", "trt_interleave": True})
+    assert options.arguments() == ["--trt-baseline=nights", "--trt-interleave"]
+
+
 def test_changed_names_only_what_differs():
     assert Options().changed() == []
     assert Options(models=("a", "b")).changed() == ["models=a,b"]

@@ -1,6 +1,7 @@
 """The plugin as users meet it: options, header, cases, reports, mistakes told in one line."""
 
 import json
+import shutil
 import subprocess
 import sys
 from itertools import groupby
@@ -112,6 +113,9 @@ def test_one_engine_at_a_time(project):
 
 BROKEN = {
     "a report folder that is a file": (["--trt-report-dir=conftest.py"], None, "--trt-report-dir"),
+    "a cache folder that is a file": (["--trt-cache-dir=conftest.py"], None, "--trt-cache-dir"),
+    "a folder of models that is not there": (["-otrt_models=gone"], None, "trt_models = "),
+    "expected failures that are not there": (["-otrt_xfails=gone.txt"], None, "trt_xfails = 'gone.txt'"),
     "an unknown option value": (["--trt-precision=fp17"], None, "--trt-precision = 'fp17'"),
     "a model that is not there": (["--trt-model=none"], None, "--trt-model"),
     "a spec that is not there": (["--trt-spec=nowhere"], None, "--trt-spec = 'nowhere'"),
@@ -152,6 +156,55 @@ def test_a_mistake_is_one_line_and_exit_code_4(project, name):
     assert words in errors[0]
     assert "Traceback" not in result.stdout.str()
     assert not list(project.path.glob("reports/*"))
+
+
+MINE = """\
+def test_case(case, built):
+    assert case.precision != "fp16", "a check of mine"
+
+def test_broken(case):
+    if case.precision == "fp32":
+        raise RuntimeError("broken")
+
+def test_plain():
+    pass
+"""
+
+
+def test_tests_of_the_users_own_pass_fail_and_break_in_the_table(project):
+    (project.path / "suites" / "test_mine.py").write_text(MINE)
+    run(project, "-k", "test_case")
+    (record,) = [r for r in results_json.read(only_run(project)).records if r.precision == "fp32"]
+    assert record.verdict == "pass"
+    result = run(project, "-k", "mine")
+    result.stdout.fnmatch_lines(["net * fp32 * error*", "net * fp16 * fail*"])
+
+
+def test_a_run_of_no_case_writes_no_report_and_reads_no_model(project):
+    (project.path / "suites" / "test_mine.py").write_text(MINE)
+    (project.path / "suites" / "models" / "net" / "model.onnx").write_bytes(b"no model")
+    result = run(project, "-k", "plain")
+    result.assert_outcomes(passed=1, deselected=6)
+    assert result.ret == pytest.ExitCode.OK
+    assert not (project.path / "reports").exists() or not list((project.path / "reports").iterdir())
+
+
+def test_a_report_folder_that_cannot_be_made_is_a_mistake_before_the_first_test(project, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("harness.run.tempfile.mkdtemp", full)
+    result = run(project)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    (error,) = [line for line in result.errlines if line.strip()]
+    assert error.endswith("is no folder that can be written into: No space left on device")
+
+
+def test_a_test_of_cases_without_any_model_is_a_mistake_not_a_skip(project):
+    shutil.rmtree(project.path / "suites" / "models")
+    result = run(project)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "no model to test: set trt_models" in result.stdout.str() + result.stderr.str()
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", None])

@@ -1,5 +1,6 @@
 """results.json and the journal: what is written is read again; what is broken is one line."""
 
+import errno
 import json
 
 import pytest
@@ -95,6 +96,22 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     assert [p.read_text() for p in tmp_path.iterdir()] == ["old"]
 
 
+def test_a_full_disk_names_the_file_and_leaves_none(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr("pathlib.Path.replace", full)
+    with pytest.raises(OSError, match="full") as caught:
+        write_text(tmp_path / "a.txt", "text")
+    assert caught.value.filename == str(tmp_path / "a.txt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_known_of_the_environment_is_not_named():
+    run = Results("r", "2026-01-01T00:00:00+00:00", environment={"backend": "auto", "provider": ""})
+    assert "backend auto" in summary.lines(run)
+
+
 def test_a_killed_run_keeps_its_finished_tests_and_names_the_open_one(tmp_path):
     collector = collected(tmp_path, Phase("passed", 1.0, records=[made_record().to_json()]))
     collector.begin("suites/test_outputs.py::test_outputs[net-int8]")
@@ -118,6 +135,7 @@ def test_an_empty_journal_is_one_line(tmp_path):
 @pytest.mark.parametrize(
     ("phase", "verdict"),
     [(Phase("failed", message="boom"), "error"), (Phase("error"), "error"), (Phase("xfailed"), "error"),
+     (Phase("failed", message="1 != 2", checked=True), "fail"), (Phase("passed"), "pass"),
      (Phase("skipped", message="no GPU"), "skipped")],
 )  # fmt: skip
 def test_a_test_that_left_no_record_gets_one(tmp_path, phase, verdict):
@@ -136,6 +154,28 @@ def test_a_failure_after_a_good_record_is_told(tmp_path):
     good = made_record("pass").to_json()
     verdicts = [r.verdict for r in collected(tmp_path, Phase("failed", records=[good])).records]
     assert verdicts == ["pass", "error"]
+
+
+def test_a_silent_pass_is_told_once_for_a_case_and_beside_skips_alone(tmp_path):
+    collector = Collector(tmp_path, HEAD, lambda: ["net-fp16"])
+    for name, outcome_of in (("a", "skipped"), ("b", "passed"), ("c", "passed")):
+        nodeid = f"mine/test_{name}.py::test[net-fp16]"
+        collector.begin(nodeid)
+        collector.add(nodeid, Phase(outcome_of))
+        collector.end(nodeid)
+    assert [record.verdict for record in collector.records] == ["skipped", "pass"]
+    assert overview(collector.records)[0].verdict == "pass"
+
+
+def test_tests_of_no_case_are_written_down_only_beside_those_of_one(tmp_path):
+    collector = Collector(tmp_path / "run", HEAD, lambda: ["net-fp16"])
+    collector.begin("tests/test_x.py::test_y")
+    assert not collector.begun
+    assert not collector.folder.exists()
+    collector.begin(NODE)
+    lines = (tmp_path / "run" / "records.jsonl").read_text().splitlines()
+    assert ["started" in line for line in lines] == [True] * 3
+    assert [json.loads(line).get("started") for line in lines[1:]] == ["tests/test_x.py::test_y", NODE]
 
 
 def test_tests_without_a_case_leave_no_record(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from harness.report.sanity import doubtful, review
+from harness.report.sanity import doubtful, not_kept, review
 from tests.helpers_results import engine_record, latency_record, outputs_record
 
 
@@ -84,3 +84,9 @@ def test_a_latency_of_an_engine_whose_outputs_failed_is_unverified():
     assert review([timed(), outputs_record(manifest="abc"), failed])[0].verdict == "unverified"
     other = outputs_record(manifest="xyz", verdict="engine-suspect")
     assert review([timed(), other])[0].verdict == "pass"
+
+
+def test_engines_that_the_cache_did_not_keep_are_told_once():
+    full = dataclasses.replace(engine_record(), data={"reason": "not kept: the disk is full"})
+    kept = dataclasses.replace(engine_record(), data={"reason": "hit"})
+    assert not_kept([full, full, kept]) == ["engines are not kept in the cache: the disk is full"]

@@ -242,3 +242,14 @@ def test_a_spec_elsewhere_finds_its_model(tmp_path):
 def test_trials_run_in_a_process_of_their_own(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert shapes_of(drafted(tmp_path, linear_model()), "input")[2] == (8, 4)
+
+
+def test_a_spec_that_cannot_be_written_whole_is_not_there(tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    onnx.save(linear_model(), tmp_path / "model.onnx")
+    monkeypatch.setattr("pathlib.Path.replace", full)
+    assert main(["init", str(tmp_path / "model.onnx")]) == 4
+    assert capsys.readouterr().err.endswith("spec.toml: cannot be written: No space left on device\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]

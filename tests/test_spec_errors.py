@@ -234,10 +234,11 @@ def test_several_errors_are_one_line(tmp_path):
     [
         (b"[[[", "not TOML"),
         (b"\xff\xfe", "not UTF-8"),
+        (b"\xef\xbb\xbfname = 'x'", "starts with a byte order mark"),
         (b"a = 1\n" * 2_000_000, "larger than"),
         (b"name = " + b"[" * 5000, "not TOML"),
     ],
-    ids=["toml", "utf-8", "size", "depth"],
+    ids=["toml", "utf-8", "bom", "size", "depth"],
 )
 def test_files_that_are_no_spec(tmp_path, content, rule):
     path = tmp_path / "spec.toml"

@@ -122,6 +122,12 @@ def test_scores_that_do_not_fit_the_labels_are_no_accuracy(scores, wanted, rule)
         top1(scores, wanted)
 
 
+def test_labels_that_do_not_fit_the_scores_name_the_spec(spec):
+    found = task_of(spec, ("y",))
+    with pytest.raises(DataError, match=r"spec\.toml: task: labels are 1 to 2"):
+        found.metric({"y": SCORES}, WANTED + 1)
+
+
 @pytest.mark.parametrize("labels", [np.zeros((16, 2), int), np.array(["a"] * 16), np.zeros(16, bool)])
 def test_labels_must_be_one_number_for_each_sample(spec, labels):
     data = np.load(spec.folder / "data.npz")

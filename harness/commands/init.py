@@ -23,6 +23,7 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the spec; says which file and how to use it.  Raises UsageError."""
+    from harness.report.plain import write_text
     from harness.spec_draft import draft_spec
 
     target = args.output or args.model.parent / NAME
@@ -31,7 +32,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"{target}: is there already; --force overwrites it")
     text = draft_spec(args.model, target)
     try:
-        target.write_text(text, encoding="utf-8")
+        text.encode("utf-8")
+        write_text(target, text)
     except (OSError, UnicodeEncodeError) as error:
         why = getattr(error, "strerror", None) or error
         raise UsageError(f"{target}: cannot be written: {why}") from error

@@ -12,6 +12,7 @@ from harness.paths import nothing_at
 
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "int8+fp16")
 BACKENDS = ("tensorrt", "tensorrt_rtx")
+SPEC_NAME = "spec.toml"
 PLANS = (".plan", ".engine", ".trt")
 
 
@@ -21,7 +22,9 @@ def add(subparsers: Any) -> None:
         "print the layers of network and engine, with tensors, precisions and the ONNX nodes they came from"
     )
     parser = subparsers.add_parser("inspect", help=text, description=text)
-    parser.add_argument("what", type=Path, metavar="SPEC|ENGINE", help="spec.toml, plan file, or its folder")
+    parser.add_argument(
+        "what", type=Path, metavar="SPEC|ENGINE", help="spec.toml, plan file, or folder of either"
+    )
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of a spec (default: fp32)")
     parser.add_argument("--backend", choices=BACKENDS, help="(default: the first that is installed)")
 
@@ -30,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     """Print.  Raises UsageError, BackendError."""
     if why := nothing_at(args.what):
         raise UsageError(f"{args.what}: {why}")
-    if args.what.suffix == ".toml":
+    if args.what.suffix == ".toml" or (args.what / SPEC_NAME).is_file():
         _spec(args)
     elif args.what.suffix in PLANS:
         _plan(args.what, args.backend or _installed())
@@ -67,9 +70,10 @@ def _spec(args: argparse.Namespace) -> None:
     from harness.options import default_cache_dir
     from harness.precision import Precision
     from harness.ranges import ranges_of
-    from harness.spec_file import read_spec
+    from harness.spec_file import find_spec, read_spec
 
-    subject = Subject(read_spec(args.what), create(args.backend or _installed()), Cache(default_cache_dir()))
+    spec = read_spec(find_spec(args.what))
+    subject = Subject(spec, create(args.backend or _installed()), Cache(default_cache_dir()))
     for line in ranges_of(subject, Precision(args.precision)).warnings:
         print(line)
     built = subject.engine(Precision(args.precision))

@@ -55,13 +55,17 @@ def run(args: argparse.Namespace) -> int:
     subject, start = _subject(args), time.monotonic()
     budget = Budget(args.evaluations, args.seconds)
     _warn(subject, args)
-    found = propose(subject, Request(_precision(args.precision), args.tolerance, budget), _tell)
+    try:
+        found = propose(subject, Request(_precision(args.precision), args.tolerance, budget), _tell)
+    except KeyboardInterrupt:
+        print(f"\nto go on from here: {_resume(args)}", file=sys.stderr)
+        raise
     print("\r\033[K" if sys.stderr.isatty() else "", end="", file=sys.stderr)
     print(explain(found, time.monotonic() - start, _resume(args)))
-    if found.found and found.result.nodes and not args.no_latency:
-        print(_cost(subject, found))
     if args.apply:
         _apply(args, found)
+    if found.found and found.result.nodes and not args.no_latency:
+        print(_cost(subject, found))
     return FOUND if found.found else NOT_FOUND
 
 
@@ -99,12 +103,12 @@ def _subject(args: argparse.Namespace) -> Subject:
     from harness.backends import create
     from harness.cache import Cache
     from harness.model import Subject
-    from harness.options import Options, default_cache_dir
+    from harness.options import Options, cache_folder
     from harness.spec_draft import spec_from_onnx
     from harness.spec_file import read_spec
 
     spec = spec_from_onnx(args.spec) if args.spec.suffix == ".onnx" else read_spec(args.spec)
-    folder = args.cache_dir or default_cache_dir()
+    folder = cache_folder("--cache-dir", args.cache_dir)
     options = Options(backend=args.backend, provider=args.provider, cache_dir=folder)
     return Subject(spec, create(args.backend, provider=args.provider), Cache(folder), options)
 
@@ -125,6 +129,7 @@ def _resume(args: argparse.Namespace) -> str:
         value = getattr(args, name)
         if value is not None and value != "auto":
             words += [f"--{name.replace('_', '-')}", str(value)]
+    words += [f"--{name.replace('_', '-')}" for name in ("apply", "no_latency") if getattr(args, name)]
     return shlex.join(words)
 
 
@@ -138,8 +143,19 @@ def _cost(subject: Subject, found: Proposal) -> str:
 def _apply(args: argparse.Namespace, found: Proposal) -> None:
     from harness.spec_file import write_fp32_nodes
 
-    if not found.found:
-        print(f"{args.spec} is left as it is: there is no small set that passes")
+    if why := _not_applied(args, found):
+        print(f"{args.spec} is left as it is: {why}")
         return
     write_fp32_nodes(args.spec, found.precision, found.plan.fp32_nodes)
     print(f"{args.spec}: fp32_nodes of {found.precision} written ({len(found.plan.fp32_nodes)} nodes)")
+
+
+def _not_applied(args: argparse.Namespace, found: Proposal) -> str:
+    """Why nothing is to be written into the spec, or nothing."""
+    from harness.spec_file import read_spec
+
+    if not found.found:
+        early = found.result.interrupted and not found.result.passed
+        return "no set that passes was found yet" if early else "there is no small set that passes"
+    needless = not found.plan.fp32_nodes and not read_spec(args.spec).plan(found.precision).fp32_nodes
+    return "no node must stay FP32" if needless else ""

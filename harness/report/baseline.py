@@ -54,7 +54,7 @@ def diff(base: Iterable[Record], new: Iterable[Record], gate: Gate = DEFAULT_GAT
         if key not in new_cases:
             found.append(Difference(key, "verdict", "gone", "is in the baseline alone"))
         elif key not in old_cases:
-            found.append(Difference(key, "verdict", "new", "is not in the baseline"))
+            found += _new(key, new_cases[key])
         else:
             found += _case(key, old_cases[key], new_cases[key], gate)
     return found
@@ -68,6 +68,12 @@ def against(baseline: Sequence[Record], records: Sequence[Record]) -> list[Diffe
 
 def _judged(records: Iterable[Record]) -> list[Record]:
     return [record for record in records if record.kind in JUDGED and record.verdict != "skipped"]
+
+
+def _new(key: CaseKey, records: Sequence[Record]) -> list[Difference]:
+    """A case of figures; a record without any only says that a test failed."""
+    measured = any(record.data for record in records)
+    return [Difference(key, "verdict", "new", "is not in the baseline")] if measured else []
 
 
 def _case(key: CaseKey, old: Sequence[Record], new: Sequence[Record], gate: Gate) -> list[Difference]:

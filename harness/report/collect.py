@@ -22,19 +22,24 @@ BAD = frozenset({"precision-limited", "engine-suspect", "fail", "error"})
 
 @dataclass(frozen=True)
 class Phase:
-    """One phase of one test as reported: `outcome` is a TestOutcome's, `records` are JSON."""
+    """One phase of one test as reported: `outcome` is a TestOutcome's, `records` are JSON.
+
+    `checked`: where it failed, a check did, not the code around it.
+    """
 
     outcome: str
     duration_s: float = 0.0
     message: str = ""
     records: Sequence[Mapping[str, Any]] = ()
+    checked: bool = False
 
 
 @dataclass
 class Collector:
     """Collects phases by test; `head` describes the run, `folder` is where it is written.
 
-    `ids` gives the ids of all cases, `reproduce` the command that runs a test again.
+    `ids` gives the ids of all cases, `reproduce` the command that runs a test again.  Nothing is written
+    before a test of a case begins: a run of other tests alone leaves no folder.
     """
 
     folder: Path
@@ -43,17 +48,16 @@ class Collector:
     reproduce: Callable[[str], str] = str
     records: list[Record] = field(default_factory=list)
     tests: list[TestOutcome] = field(default_factory=list)
+    begun: bool = False
+    """Whether any test of a case has begun."""
     _open: dict[str, list[Phase]] = field(default_factory=dict)
-
-    @property
-    def begun(self) -> bool:
-        """Whether any test has begun."""
-        return bool(self.tests or self._open)
+    _waiting: list[Mapping[str, Any]] = field(default_factory=list)
 
     def begin(self, nodeid: str) -> None:
         """A test has begun."""
-        if not self.begun:
+        if not self._waiting and not self.begun:
             self._append(self.head.to_json())
+        self.begun = self.begun or case_in(nodeid, self.ids()) is not None
         self._open.setdefault(nodeid, [])
         self._append({"started": nodeid})
 
@@ -66,11 +70,13 @@ class Collector:
         if nodeid not in self._open:
             return
         phases = self._open.pop(nodeid)
-        test = outcome(nodeid, phases)
+        test, case = outcome(nodeid, phases), case_in(nodeid, self.ids())
         told = [record_from(raw) for phase in phases for raw in phase.records]
         asked = str(self.head.environment.get("backend", ""))
         backend = next((r.backend for r in (*told, *reversed(self.records))), asked)
-        told += untold(test, told, case_in(nodeid, self.ids()), backend, self.reproduce(nodeid))
+        verdict = untold(worst_of(phases), told)
+        if case and verdict and (verdict != "pass" or not self._judged(case)):
+            told.append(_record(verdict, test, case, backend, self.reproduce(nodeid)))
         for record in told:
             self._append({"record": record.to_json()})
         self._append({"test": test.__dict__})
@@ -93,12 +99,21 @@ class Collector:
             tests=tuple(self.tests),
         )
 
+    def _judged(self, case: tuple[str, str]) -> bool:
+        """Whether a record says more of `case` than that a test was skipped."""
+        found = (r.verdict for r in reversed(self.records) if (r.model, r.precision) == case)
+        return any(verdict != "skipped" for verdict in found)
+
     def _append(self, line: Mapping[str, Any]) -> None:
         """Keep a line; a full disk costs the journal, not the run, whose end tells of it."""
+        self._waiting.append(line)
+        if not self.begun:
+            return
+        lines, self._waiting = self._waiting, []
         with suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
             with (self.folder / JOURNAL).open("a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(dumps(line) + "\n")
+                file.write("".join(dumps(line) + "\n" for line in lines))
 
 
 def now() -> str:
@@ -113,31 +128,38 @@ def record_from(raw: Mapping[str, Any]) -> Record:
 
 def outcome(nodeid: str, phases: Sequence[Phase]) -> TestOutcome:
     """The outcome of a test from those of its phases: the worst of them, and what it said."""
-    order = ("passed", "skipped", "xfailed", "xpassed", "failed", "error")
-    worst = max(phases, key=lambda phase: order.index(phase.outcome))
+    worst = worst_of(phases)
     return TestOutcome(nodeid, worst.outcome, sum(phase.duration_s for phase in phases), worst.message)
 
 
-def untold(
-    test: TestOutcome, told: Sequence[Record], case: tuple[str, str] | None, backend: str, reproduce: str
-) -> list[Record]:
-    """A record for a test that ended badly or early and told nothing of it; `case` is model and precision."""
-    failed = test.outcome in ("failed", "error", "xfailed") and not any(r.verdict in BAD for r in told)
-    if case is None or not (failed or (test.outcome == "skipped" and not told)):
-        return []
-    verdict: Verdict = "error" if failed else "skipped"
-    return [
-        Record(
-            kind_of(test.nodeid),
-            *case,
-            backend,
-            verdict,
-            message=test.message,
-            nodeid=test.nodeid,
-            reproduce=reproduce,
-            duration_s=test.duration_s,
-        )
-    ]
+def worst_of(phases: Sequence[Phase]) -> Phase:
+    """The phase that decides the outcome of its test."""
+    order = ("passed", "skipped", "xfailed", "xpassed", "failed", "error")
+    return max(phases, key=lambda phase: order.index(phase.outcome))
+
+
+def untold(worst: Phase, told: Sequence[Record]) -> Verdict | None:
+    """The verdict of a test, by its worst phase, that the records which it told do not give."""
+    if worst.outcome in ("failed", "error", "xfailed") and not any(r.verdict in BAD for r in told):
+        return "fail" if worst.checked else "error"
+    silent: Mapping[str, Verdict] = {"skipped": "skipped", "passed": "pass"}
+    return None if told else silent.get(worst.outcome)
+
+
+def _record(
+    verdict: Verdict, test: TestOutcome, case: tuple[str, str], backend: str, reproduce: str
+) -> Record:
+    """What is known of a test that did not tell it itself; `case` is model and precision."""
+    return Record(
+        kind_of(test.nodeid),
+        *case,
+        backend,
+        verdict,
+        message=test.message,
+        nodeid=test.nodeid,
+        reproduce=reproduce,
+        duration_s=test.duration_s,
+    )
 
 
 def kind_of(nodeid: str) -> Kind:

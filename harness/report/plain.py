@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.paths import written
+
 
 def plain(value: Any) -> Any:
     """`value` as JSON data: non-finite numbers and unknown objects as text, NumPy scalars as numbers."""
@@ -33,7 +35,13 @@ def dumps(value: Any, indent: int | None = None) -> str:
 
 def write_text(path: Path, text: str) -> Path:
     """Write a text file atomically, in UTF-8; a lone surrogate becomes a backslash escape."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with written(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, text)
+    return path
+
+
+def _replace(path: Path, text: str) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
@@ -43,4 +51,3 @@ def write_text(path: Path, text: str) -> Path:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-    return path

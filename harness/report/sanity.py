@@ -104,3 +104,10 @@ def doubtful(records: Iterable[Record]) -> list[str]:
     said = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
     measured = sum(isinstance(host, Mapping) for host in hosts)
     return [f"latencies in doubt: {len(doubts)} of {measured} ({said})"]
+
+
+def not_kept(records: Iterable[Record]) -> list[str]:
+    """A line for each reason for which engines were built and not kept in the cache."""
+    reasons = (str(record.data.get("reason", "")) for record in records if record.kind == "engine")
+    told = dict.fromkeys(reason for reason in reasons if reason.startswith("not kept: "))
+    return [f"engines are {reason.replace(':', ' in the cache:', 1)}" for reason in told]

@@ -59,7 +59,7 @@ def _head(results: Results) -> list[str]:
         counts[test.outcome] = counts.get(test.outcome, 0) + 1
     said = ", ".join(f"{number} {word}" for word, number in counts.items()) or "no test ran"
     state = "" if results.complete else " **The run was interrupted.**"
-    where = ", ".join(f"{k} {v}" for k, v in results.environment.items() if isinstance(v, str))
+    where = ", ".join(f"{k} {v}" for k, v in results.environment.items() if v and isinstance(v, str))
     return [f"# TensorRT harness: run {results.run}", "", f"{said}.{state}", "", escape(where)]
 
 

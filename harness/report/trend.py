@@ -63,7 +63,8 @@ def cases(runs: Sequence[Results]) -> list[dict[str, Any]]:
         for record in run.records:
             if record.kind in FIGURES and record.verdict != "skipped":
                 found.setdefault(case_key(record), {})[at] = record
-    return [_case(key, found[key], len(runs)) for key in sorted(found)]
+    drawn = [_case(key, found[key], len(runs)) for key in sorted(found)]
+    return [case for case in drawn if any(v is not None for f in case["figures"].values() for v in f)]
 
 
 def _case(key: CaseKey, records: Mapping[int, Record], count: int) -> dict[str, Any]:
