@@ -38,6 +38,10 @@ def test_values_are_taken(tmp_path):
         ({"trt_layer_memory": "much"}, ["--trt-layer-memory", "'much'", "KiB"]),
         ({"trt_cuda": "cupy"}, ["--trt-cuda", "'cupy'", "cuda-python, pycuda"]),
         ({"trt_layer_memory": "0"}, ["--trt-layer-memory", "> 0"]),
+        ({"trt_spec": ["~nobody-here/s"]}, ["--trt-spec = '~nobody-here/s'", "no home folder"]),
+        ({"trt_cache_dir": "~nobody-here"}, ["--trt-cache-dir = '~nobody-here'", "no home folder"]),
+        ({"trt_report_dir": "~nobody-here"}, ["--trt-report-dir = '~nobody-here'", "no home folder"]),
+        ({"trt_baseline": "~nobody-here"}, ["--trt-baseline = '~nobody-here'", "no home folder"]),
         ({"trt_cuda_graph": True}, ["--trt-cuda-graph: needs --trt-provider CUDAExecutionProvider"]),
         (
             {"trt_backend": "tensorrt", "trt_provider": "CPUExecutionProvider"},
