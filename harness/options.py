@@ -80,8 +80,11 @@ FLAGS: tuple[Flag, ...] = (
 
 
 def default_cache_dir() -> Path:
-    """The user's cache folder of this project; `$TRT_HARNESS_CACHE` moves it."""
-    return Path(os.environ.get("TRT_HARNESS_CACHE") or user_cache_path("trt-harness"))
+    """The user's cache folder of this project; `$TRT_HARNESS_CACHE` moves it.  Raises UsageError."""
+    try:
+        return Path(os.environ.get("TRT_HARNESS_CACHE") or user_cache_path("trt-harness"))
+    except RuntimeError as error:
+        raise UsageError("no home folder here: set TRT_HARNESS_CACHE to a folder for caches") from error
 
 
 @dataclass(frozen=True)

@@ -94,3 +94,11 @@ def test_the_baseline_that_a_test_fails_against_is_repeated():
 def test_changed_names_only_what_differs():
     assert Options().changed() == []
     assert Options(models=("a", "b")).changed() == ["models=a,b"]
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch):
+    for name in ("HOME", "XDG_CACHE_HOME", "TRT_HARNESS_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as where the user has no entry either
+    with pytest.raises(UsageError, match="set TRT_HARNESS_CACHE"):
+        Options.parse({})
