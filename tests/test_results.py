@@ -9,7 +9,7 @@ from harness.errors import UsageError
 from harness.report import results as results_json
 from harness.report import summary
 from harness.report.collect import Collector, Phase, case_in, kind_of, outcome
-from harness.report.overview import overview, worst
+from harness.report.overview import distinct, overview, worst
 from harness.report.plain import dumps, write_text
 from harness.report.records import Record
 from harness.report.results import Results, TestOutcome
@@ -237,6 +237,19 @@ def test_the_overview_has_the_worst_of_each_case():
     assert rows[0].mre != rows[0].mre
     assert (rows[0].drop, rows[0].warnings) == (0.01, 1)
     assert rows[0].verdicts == {"outputs": "precision-limited", "accuracy": "pass"}
+
+
+def test_warnings_that_differ_in_figures_alone_are_one():
+    usual = "output '{}': mre {} is above the usual 1.0e-03 of fp16"
+    said = [usual.format("a.1", "1.1e-03"), usual.format("a.1", "1.3e-02"), usual.format("a.2", "1.2e-03")]
+    assert distinct([*said, "3 tensors vanish", "4 tensors vanish", said[0]]) == [
+        f"{said[1]} (the largest of 2)",
+        said[2],
+        "3 tensors vanish",
+        "4 tensors vanish",
+    ]
+    (row,) = overview([made_record(warnings=(said[0],)), made_record(warnings=(said[1], said[2]))])
+    assert row.warnings == 2
 
 
 def test_the_overview_has_precisions_from_fp32_down():

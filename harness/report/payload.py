@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.report.collect import BAD
 from harness.report.keys import number
-from harness.report.overview import SEVERITY, worst
+from harness.report.overview import SEVERITY, distinct, worst
 from harness.report.records import Record
 
 DIGITS = 5
@@ -75,7 +75,7 @@ def _case(precision: str, backend: str, run: str, found: Sequence[Record]) -> di
         "nodes": dict(_mapping(got.get("nodes"))),
         "kept": _kept(got.get("fp32_kept"), _mapping(_mapping(manifest.get("lowering")).get("kept"))),
         "advice": next((r.data["advice"] for r in found if r.data.get("advice")), ""),
-        "warnings": list(dict.fromkeys(w for record in found for w in record.warnings)),
+        "warnings": distinct(w for record in found for w in record.warnings),
         "skipped": list(dict.fromkeys(r.message for r in found if r.verdict == "skipped" and r.message)),
         "hashes": {"manifest": manifest.get("hash"), **_flat(_mapping(manifest.get("hashes")))},
         "versions": dict(_mapping(manifest.get("versions"))),
