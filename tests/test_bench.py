@@ -17,7 +17,7 @@ from harness.points import points
 from harness.precision import TOLERANCES, Precision
 from harness.regression import explain, regressed, retaken
 from harness.spec import ModelSpec
-from tests.helpers_results import latency_record
+from tests.helpers_results import latency, latency_record
 
 INFO = BackendInfo("onnxruntime", "1.31.0", "CPUExecutionProvider", "Xeon", {"intra_op_threads": "2"})
 SHORT = Sampling(rounds=5, max_samples=20, max_time_s=0.01)
@@ -238,6 +238,16 @@ def test_noise_beside_the_baselines_engine_is_narrowed_by_more_pairs():
 def test_quiet_pairs_are_measured_once():
     record, baseline = beside(quick(1), quick(2))
     assert "repeats" not in retaken(record, baseline, lambda: pytest.fail("measured again")).data
+
+
+def test_a_slow_call_whose_few_pairs_decide_nothing_is_measured_again():
+    def few(seed: int, p50_s: float) -> Latency:
+        return latency(seed, p50_s, rounds=5, samples=3)
+
+    record, baseline = beside(few(1, 1.2), few(2, 1.0))
+    assert regressed([record], baseline) == []
+    more = retaken(record, baseline, lambda: {"host": few(3, 1.2), "base": few(4, 1.0)})
+    assert [found.figure for found in regressed([more], baseline)] == ["p50_s"]
 
 
 def test_a_slowdown_beside_the_baselines_engine_stays_found():
