@@ -105,6 +105,18 @@ def test_a_right_engine_is_measured_and_passes():
     assert len(set(engine.seen)) > 4
 
 
+def test_memory_is_the_most_of_all_that_was_measured():
+    run = run_of(bench_of(Doubler()))
+    point = points(run.bench.spec)[0]
+    most, less = ({"process_bytes": size, f"only_{size}": 1} for size in (9, 5))
+    found = {
+        "host": latency(memory_bytes=most),
+        "download": latency(memory_bytes=less, settings={"nbytes": 8}),
+    }
+    made = run.judged(point, found).data["memory_bytes"]
+    assert made == {"process_bytes": 9, "only_9": 1, "only_5": 1}
+
+
 def test_a_wrong_engine_is_unverified_and_says_why():
     run = run_of(bench_of(Doubler(error=0.5)))
     point = points(run.bench.spec)[0]
