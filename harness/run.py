@@ -66,9 +66,10 @@ class Run:
         night's measurements are worth more than the comparison.  The exit status is that of a user's mistake.
         """
         from harness.report.history import records_of, runs_in
+        from harness.report.merge import apart
 
         try:
-            return records_of(runs_in(self.options.baseline)) if self.options.baseline else []
+            return records_of(apart(runs_in(self.options.baseline))) if self.options.baseline else []
         except UsageError as error:
             self.baseline_trouble, self.usage_error = f"no comparison with a baseline: {error}", True
             return []

@@ -30,10 +30,11 @@ def run(args: argparse.Namespace) -> int:
     from harness.report import annotations, baseline, changes
     from harness.report.gate import Gate
     from harness.report.history import records_of, runs_in
+    from harness.report.merge import apart
     from harness.report.plain import dumps, write_text
 
-    base, new = runs_in(args.base), runs_in(args.new)
-    found = baseline.diff(records_of(base), records_of(new), Gate(min_effect=args.min_effect))
+    base, new = (records_of(apart(runs_in(path))) for path in (args.base, args.new))
+    found = baseline.diff(base, new, Gate(min_effect=args.min_effect))
     print("\n".join(changes.lines(found, changes.ORDER if args.all else changes.CHANGED)))
     if args.github:
         print("\n".join(annotations.of_differences(found)))

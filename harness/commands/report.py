@@ -46,11 +46,11 @@ def _html(args: argparse.Namespace) -> int:
     from harness.report import html
     from harness.report.baseline import diff
     from harness.report.history import records_of, runs_in, runs_of
-    from harness.report.merge import merge
+    from harness.report.merge import apart, merge
     from harness.report.plain import write_text
 
     joined = merge(runs_of(args.runs)).results
-    found = diff(records_of(runs_in(args.baseline)), joined.records) if args.baseline else []
+    found = diff(records_of(apart(runs_in(args.baseline))), joined.records) if args.baseline else []
     first = args.runs[0] if args.runs[0].is_dir() else args.runs[0].parent
     print(write_text(args.output or first / html.REPORT, html.page(joined, found)))
     return 0
@@ -81,6 +81,7 @@ def _trend(args: argparse.Namespace) -> int:
 def _annotations(args: argparse.Namespace) -> int:
     from harness.report.annotations import of_records
     from harness.report.history import records_of, runs_of
+    from harness.report.merge import apart
 
-    print("\n".join(of_records(records_of(runs_of(args.runs)))))
+    print("\n".join(of_records(records_of(apart(runs_of(args.runs))))))
     return 0
