@@ -113,6 +113,12 @@ def broken(kind: Kind = "outputs", **fields) -> Record:
     return Record(kind, "mnist", "fp16", "onnxruntime", "error", **fields)
 
 
+def test_a_property_that_no_longer_holds_is_a_regression():
+    holds = dataclasses.replace(outputs_record(), kind="metamorphic", data={"property": "rows"})
+    broke = dataclasses.replace(holds, verdict="fail")
+    assert statuses(diff([holds], [broke])) == {"verdict": "regression"}
+
+
 def test_a_test_that_breaks_before_it_tells_of_shapes_is_a_regression():
     found = diff([outputs_record(), latency_record()], [broken(), latency_record()])
     assert [(d.text, d.status) for d in found if d.key.kind == "outputs"] == [

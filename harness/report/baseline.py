@@ -27,7 +27,7 @@ from harness.report.overview import SEVERITY, worst
 from harness.report.records import Record
 
 Status = Literal["regression", "improvement", "same", "undecided", "not comparable", "new", "gone"]
-JUDGED = ("outputs", "accuracy", "latency", "engine")
+JUDGED = ("outputs", "accuracy", "latency", "engine", "metamorphic")
 MRE_GROWTH, MRE_STEP, TASK_STEP = 0.25, 0.10, 0.005
 
 
