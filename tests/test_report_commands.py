@@ -54,6 +54,18 @@ def test_a_run_that_lies_in_a_folder_twice_counts_once(runs, tmp_path):
     assert (tmp_path / "twice.json").read_text() == (tmp_path / "once.json").read_text()
 
 
+def test_a_run_among_the_nights_is_no_baseline_of_itself(tmp_path):
+    for night, mre in enumerate((2e-4, 2e-4, 9e-4)):
+        write(run(outputs_record(mre=mre), name=f"n{night}"), tmp_path / "nights" / f"n{night}")
+    assert call("diff", tmp_path / "nights", tmp_path / "nights" / "n2") == 1
+    assert call("diff", tmp_path / "nights", tmp_path / "nights" / "n1") == 0
+    newest = tmp_path / "nights" / "n2"
+    assert (
+        call("report", "html", newest, "--baseline", tmp_path / "nights", "-o", tmp_path / "page.html") == 0
+    )
+    assert "1 regression" in (tmp_path / "page.html").read_text()
+
+
 def test_the_minimum_effect_is_a_setting(runs):
     assert call("diff", runs["base"], runs["slow"], "--min-effect", 0.5) == 0
 

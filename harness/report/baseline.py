@@ -147,7 +147,15 @@ def _latency(key: CaseKey, old: Sequence[Record], new: Sequence[Record], gate: G
     machines: dict[tuple[tuple[str, str], ...], list[Record]] = {}
     for record in new:
         machines.setdefault(tuple(machine(record).items()), []).append(record)
-    return [_latency_on(key, old, fresh, gate) for fresh in machines.values()] if old else []
+    if not old:
+        return []
+    found = [_latency_on(key, old, fresh, gate) for fresh in machines.values()]
+    return found if len(found) == 1 else list(map(_placed, found, machines))
+
+
+def _placed(difference: Difference, on: Iterable[tuple[str, str]]) -> Difference:
+    """The difference with the machine that it was measured on."""
+    return replace(difference, text=f"{difference.text}, on {' '.join(value for _, value in on)}")
 
 
 def _latency_on(key: CaseKey, old: Sequence[Record], new: Sequence[Record], gate: Gate) -> Difference:
