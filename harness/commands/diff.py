@@ -14,7 +14,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         "diff",
         help="compare runs with a baseline; exit code 1 on a regression",
         description="BASE and NEW are each a results.json, a run's folder or a folder of runs. Several runs "
-        "on a side show the run-to-run variation that a latency must exceed. What of NEW lies in BASE, too, is "
+        "on a side show the run-to-run variation that a latency must exceed. What of NEW lies in BASE is "
         "left out there.",
     )
     parser.add_argument("base", type=Path, metavar="BASE", help="the baseline's run or runs")
