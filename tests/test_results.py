@@ -190,6 +190,20 @@ def test_a_test_that_a_crash_left_open_is_an_error(tmp_path):
     assert [record.verdict for record in run.records] == ["error"]
 
 
+def test_what_breaks_before_auto_has_chosen_a_backend_names_the_chosen_one(tmp_path):
+    head = Results("run-1", "2026-01-01T00:00:00+00:00", environment={"backend": "auto"})
+    collector = Collector(tmp_path, head, lambda: ["net-fp16"])
+    for nodeid, phase in (
+        (NODE, Phase("error")),
+        (f"{NODE[:-1]}-b]", Phase("passed", records=[made_record().to_json()])),
+    ):
+        collector.begin(nodeid)
+        collector.add(nodeid, phase)
+        collector.end(nodeid)
+    records = collector.results(exit_status=1, complete=True).records
+    assert [(r.verdict, r.backend) for r in records] == [("error", "onnxruntime"), ("pass", "onnxruntime")]
+
+
 def test_the_worst_phase_decides():
     phases = [Phase("passed", 1.0), Phase("passed", 2.0), Phase("error", 0.5, "teardown")]
     assert outcome(NODE, phases) == TestOutcome(NODE, "error", 3.5, "teardown")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.precision import Precision
-from harness.report.keys import number
+from harness.report.keys import largest, number
 from harness.report.records import Record
 
 SEVERITY = (
@@ -103,6 +103,4 @@ def _verdict(verdicts: Mapping[str, str]) -> str:
 
 
 def _largest(data: Iterable[Mapping[str, Any]], key: str) -> float | None:
-    numbers = [n for n in (number(item.get(key)) for item in data) if n is not None]
-    # NaN is the worst that can be: max() alone would lose it.
-    return next((n for n in numbers if n != n), max(numbers, default=None))
+    return largest(item.get(key) for item in data)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.report.collect import BAD
-from harness.report.keys import number
+from harness.report.keys import largest, number
 from harness.report.overview import SEVERITY, distinct, worst
 from harness.report.records import Record
 
@@ -193,9 +193,7 @@ def _cell(value: Any) -> Any:
 
 
 def _largest(found: Iterable[Record], kind: str, key: str) -> Any:
-    numbers = [n for n in (number(r.data.get(key)) for r in found if r.kind == kind) if n is not None]
-    largest = next((n for n in numbers if n != n), max(numbers, default=None))
-    return short(largest)
+    return short(largest(r.data.get(key) for r in found if r.kind == kind))
 
 
 def _measured(record: Record) -> bool:
