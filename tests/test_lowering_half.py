@@ -279,6 +279,31 @@ def test_loops_carry_fp32_and_compute_fp16() -> None:
     assert 1e-5 < error < 5e-3
 
 
+MIXED_IF = """g (float[4] x, bool c) => (float[4] y, int64[1] n) {
+  y, n = If (c) <
+    then_branch = t () => (float[4] p, int64[1] q) { [mul] p = Mul(x, k) q = Shape(x) },
+    else_branch = e () => (float[4] r, int64[1] s) { r = Neg(x) s = Shape(x) } >
+}"""
+MIXED_LOOP = """g (float[4] x, int64 m) => (float[4] y, int64 n) {
+  y, n = Loop (m, , x, m) <body = b (int64 i, bool go, float[4] s, int64 j) => (bool on, float[4] t, int64 o) {
+    on = Identity(go) [mul] t = Mul(s, k) o = Add(j, i) }>
+}"""
+
+
+@pytest.mark.parametrize("text", [MIXED_IF, MIXED_LOOP], ids=["If", "Loop"])
+def test_control_flow_may_carry_tensors_of_several_types(text: str) -> None:
+    lowered = lower(model(text, k=np.array([1.1, 0.9, 2, 0.5], np.float32)), FP16)
+    assert "mul" in lowered.summary.lowered
+    assert (types(lowered.model)["y"], types(lowered.model)["n"]) == ("FLOAT", "INT64")
+
+
+def test_a_node_that_reads_bits_stays() -> None:
+    text = "g (float[3,4] x) => (int32[3,4] y) { h = Neg(x) [bits] y = BitCast <to = 6> (h) }"
+    lowered = lower(model(text, opset=26), FP16)
+    assert set(lowered.summary.kept) == {"bits"}
+    assert types(lowered.model)["y"] == "INT32"
+
+
 def test_candidates_are_what_a_plan_decides() -> None:
     text = """g (float[3,4] x) => (float[4,3] y) {
       [a] h = MatMul(x, w) [t] k = Transpose(h) [big] m = Mul(k, b) [z] y = Relu(m) }"""

@@ -32,7 +32,7 @@ READERS = frozenset({"Cast", "Shape", "Size"})
 """Operators that read any type, so that nothing is converted for them."""
 
 TYPED_BY_ATTRIBUTE = frozenset(
-    {"RandomNormalLike", "RandomUniformLike", "Bernoulli", "EyeLike", "Multinomial"}
+    {"RandomNormalLike", "RandomUniformLike", "Bernoulli", "BitCast", "EyeLike", "Multinomial"}
 )
 """Operators whose output type follows an attribute, not their input's type alone."""
 
