@@ -9,10 +9,11 @@ import pytest
 from harness.errors import LoweringError, UsageError
 from harness.lowering import candidates, emulate, lower
 from harness.lowering.half import HalfPass
+from harness.lowering.normalise import normalise
 from harness.lowering.passes import run as run_pass
 from harness.onnx_graph import all_nodes, all_values, defects
 from harness.precision import Precision, PrecisionPlan
-from tests.helpers_lowering import model, mre, node_names, run, tensor_names, types
+from tests.helpers_lowering import model, mre, node_names, raw, run, tensor_names, types
 
 FP16 = PrecisionPlan(Precision.FP16)
 BF16 = PrecisionPlan(Precision.BF16)
@@ -225,6 +226,28 @@ def test_parts_that_are_fp16_already_stay() -> None:
     assert lower(model(text), BF16).summary.lowered == ("b",)
 
 
+MAKERS = {
+    "EyeLike": (19, "c = EyeLike <dtype = 10> (s)", np.eye(2)),
+    "ConstantOfShape": (19, "n = Size(s) m = Reshape(n, one) c = ConstantOfShape (m)", [1.5, 1.5, 1.5, 1.5]),
+    "DequantizeLinear": (23, "c = DequantizeLinear <output_dtype = 10> (q, k)", [0.5, 1.0]),
+}
+
+
+@pytest.mark.parametrize("op_type", MAKERS)
+def test_attributes_that_say_fp16_are_emulated(op_type: str) -> None:
+    opset, made, expected = MAKERS[op_type]
+    text = f"g (int64[2,2] s, float[3,4] x) => (float16 y, float[3,4] z) {{ {made} y = Abs(c) z = Neg(x) }}"
+    weights = {"q": np.array([1, 2], np.int8), "k": np.array(0.5, np.float32), "one": np.array([1])}
+    found = raw(text, opset, **weights)
+    if op_type == "ConstantOfShape":
+        half = ir.AttrTensor("value", ir.Tensor(np.array([1.5], np.float16)))
+        next(node for node in found.graph if node.op_type == op_type).attributes["value"] = half
+    emulated = emulate(lower(normalise(found), FP16))
+    actual = run(emulated, {**X, "s": np.zeros((2, 2), np.int64)})["y"]
+    assert actual.dtype == np.float16
+    np.testing.assert_array_equal(actual, expected)
+
+
 def test_an_initializer_that_is_an_input_is_a_constant() -> None:
     text = "g (float[3,4] x, float[4,4] w) => (float[3,4] y) { y = MatMul(x, w) }"
     lowered = lower(model(text, w=W), FP16)
@@ -285,7 +308,8 @@ MIXED_IF = """g (float[4] x, bool c) => (float[4] y, int64[1] n) {
     else_branch = e () => (float[4] r, int64[1] s) { r = Neg(x) s = Shape(x) } >
 }"""
 MIXED_LOOP = """g (float[4] x, int64 m) => (float[4] y, int64 n) {
-  y, n = Loop (m, , x, m) <body = b (int64 i, bool go, float[4] s, int64 j) => (bool on, float[4] t, int64 o) {
+  y, n = Loop (m, , x, m) <
+    body = b (int64 i, bool go, float[4] s, int64 j) => (bool on, float[4] t, int64 o) {
     on = Identity(go) [mul] t = Mul(s, k) o = Add(j, i) }>
 }"""
 
