@@ -118,6 +118,16 @@ def test_pass_through_nodes_follow_their_producers() -> None:
     assert lowered.summary.lowered == ("b", "u")
 
 
+def test_a_cache_that_is_an_input_is_updated_in_fp32() -> None:
+    """TensorRT takes no other cache than a network input, so that no Cast may stand before it."""
+    text = """g (float[1,1,4,2] past, float[1,1,1,2] x) => (float[1,1,4,2] y) {
+      [neg] n = Neg(x) [update] y = TensorScatter(past, n) }"""
+    lowered = lower(model(text, opset=24), FP16)
+    assert lowered.summary.kept == {"update": "follows an FP32 producer"}
+    update = next(node for node in lowered.model.graph if node.name == "update")
+    assert update.inputs[0] is lowered.model.graph.inputs[0]
+
+
 def test_pass_through_behind_a_graph_output_follows_the_node_behind_it() -> None:
     text = """g (float[3,4] x) => (float[3,4] h, float[4,3] z) {
       [a] h = MatMul(x, w) [t] u = Transpose(h) [b] z = Relu(u) }"""

@@ -24,7 +24,16 @@ MOVES = frozenset(
 """Operators that move values, whatever their type."""
 
 PASS_THROUGH = MOVES | frozenset(
-    {"Pad", "MaxPool", "Dropout", "Compress", "ReverseSequence", "ScatterND", "ScatterElements"}
+    {
+        "Pad",
+        "MaxPool",
+        "Dropout",
+        "Compress",
+        "ReverseSequence",
+        "ScatterND",
+        "ScatterElements",
+        "TensorScatter",
+    }
 )
 """Operators that compute no new values; in 16 bits they follow their producers."""
 
