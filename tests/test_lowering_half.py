@@ -338,6 +338,18 @@ def test_a_node_that_reads_bits_stays() -> None:
     assert types(lowered.model)["y"] == "INT32"
 
 
+SCAN = """g (float[4] s, float[3,4] x) => (float[4] y, float[3,4] z) {
+  y, z = Scan <num_scan_inputs = 1, body = b (float[4] a, float[4] e) => (float[4] t, float[4] o) {
+    [add] t = Add(a, e) [tanh] o = Tanh(t) }> (s, x) }"""
+
+
+@pytest.mark.parametrize("chosen", [FP16, BF16], ids=str)
+def test_a_scan_stays_with_its_body(chosen: PrecisionPlan) -> None:
+    reason = f"TensorRT takes no Scan in {str(chosen.precision).upper()}"
+    assert lower(model(SCAN), chosen).summary.kept == {"add": reason, "tanh": reason}
+    assert candidates(model(SCAN), chosen.precision) == ()
+
+
 def test_candidates_are_what_a_plan_decides() -> None:
     text = """g (float[3,4] x) => (float[4,3] y) {
       [a] h = MatMul(x, w) [t] k = Transpose(h) [big] m = Mul(k, b) [z] y = Relu(m) }"""

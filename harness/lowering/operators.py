@@ -47,12 +47,15 @@ TYPED_BY_ATTRIBUTE = frozenset(
 
 RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
 
-_PARSER_REFUSES = frozenset({"MeanVarianceNormalization"})
+_ONLY_FP32 = frozenset({"Celu", "MeanVarianceNormalization", "Scan"})
 NOT_IN_HALF = {
-    "FP16": _PARSER_REFUSES,
-    "BF16": _PARSER_REFUSES | {"GRU", "HardSwish", "LpNormalization", "LpPool", "Mish"},
+    "FP16": _ONLY_FP32,
+    "BF16": _ONLY_FP32 | {"ConvTranspose", "GRU", "HardSwish", "LpNormalization", "LpPool", "Mish"},
 }
-"""Operators that TensorRT's ONNX parser takes in FP32, but not in that type (found with TensorRT-RTX 1.7)."""
+"""Operators that TensorRT parses and builds in FP32, but not in that type (found with TensorRT-RTX 1.7).
+
+A 16-bit Scan does not build where it scans an input of the model, moved or not; elsewhere it may.
+"""
 
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 """Operators that INT8 quantizes."""
