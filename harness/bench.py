@@ -124,13 +124,20 @@ def data(point: Point, built: BuiltEngine, info: BackendInfo, found: Mapping[str
         **{name: getattr(host, name) for name in figures},
         "device_p50_s": resident.device_p50_s if resident else None,
         "resident_p50_s": resident.p50_s if resident else None,
-        "memory_bytes": {k: v for latency in found.values() for k, v in latency.memory_bytes.items()},
+        "memory_bytes": _peak([latency.memory_bytes for latency in found.values()]),
         "engine_bytes": built.manifest.engine_bytes,
         "build_s": built.manifest.build_s,
         "machine": machine(info),
         "host": host.to_json(),
         "resident": resident.to_json() if resident else None,
         "copies": copies(found),
+    }
+
+
+def _peak(seen: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """The largest of each kind."""
+    return {
+        kind: max(one.get(kind, 0) for one in seen) for kind in dict.fromkeys(k for one in seen for k in one)
     }
 
 

@@ -35,7 +35,8 @@ class Latency:
     conditions: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.samples_s or sum(self.round_sizes) != len(self.samples_s):
+        filled = sum(self.round_sizes) == len(self.samples_s)
+        if not self.samples_s or not filled or min(self.round_sizes) < 1:
             raise UsageError(
                 f"latency: {len(self.samples_s)} samples do not fill rounds of {list(self.round_sizes)[:8]}"
             )

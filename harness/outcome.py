@@ -59,7 +59,8 @@ def fail_regressed(report: pytest.TestReport, run: Run) -> None:
         return
     from harness import regression
 
-    found = regression.regressed([record_from(one) for one in raw], run.baseline)
+    records = [record_from(one) for one in raw]
+    found = regression.regressed(records, run.baseline_of(records))
     if found:
         report.outcome, report.longrepr = "failed", regression.explain(found)
         report.__dict__["trt_checked"] = True
@@ -100,5 +101,7 @@ def _message(report: pytest.TestReport) -> str:
         return ""
     if isinstance(report.longrepr, tuple):
         return report.longrepr[2].removeprefix("Skipped: ")
+    if isinstance(report.longrepr, str):
+        return report.longrepr  # longreprtext puts the worker's interpreter before it.
     crash = getattr(report.longrepr, "reprcrash", None)
     return crash.message if crash else report.longreprtext

@@ -1,6 +1,6 @@
 """Range pre-flight: what a 16-bit format cannot hold of a model on the given data, found before any build.
 
-1. Looked at are the tensors that the plan holds in 16 bits: what lowered nodes make, and what they read.
+1. Looked at are the FP32 tensors that the plan holds in 16 bits: what lowered nodes make and what they read.
 2. One FP32 run for each set of feeds gives their extremes; no tensor is kept.  Infinities of the FP32
    model itself do not count.
 3. A tensor overflows where |x| exceeds the format's largest number, and vanishes where all of it lies below
@@ -179,7 +179,8 @@ def _held_in_16_bits(normalised: ir.Model, lowered: ir.Model) -> Iterator[str]:
     """FP32 tensors of the main graph that the lowered graph has in 16 bits, in its order."""
     own = {node.name: node for node in normalised.graph}
     made = (value for node in normalised.graph for value in node.outputs if value.name)
-    known = {value.name or "" for value in (*normalised.graph.inputs, *made)}
+    ends = (*normalised.graph.inputs, *made)
+    known = {value.name or "" for value in ends if value.dtype == ir.DataType.FLOAT}
     for node in lowered.graph:
         for index, value in enumerate(node.outputs):
             if value.dtype not in HALVES:

@@ -36,12 +36,13 @@ def retaken(record: Record, baseline: Sequence[Record], take: Callable[[], Taken
 def unclear(record: Record, baseline: Sequence[Record]) -> bool:
     """Whether a latency looks slower, as a machine that was slow once does, or drowns in noise.
 
-    Noise is a reason only beside an interleaved baseline: more pairs narrow it there.
+    More rounds decide what too few cannot.  Noise is a reason only beside an interleaved baseline: more
+    pairs narrow it there.
     """
     key = case_key(record)
     found = diff([one for one in baseline if case_key(one) == key], [record])
     changes = [difference for difference in found if difference.figure == "p50_s"]
-    if any(change.status == "regression" for change in changes):
+    if any(change.status in ("regression", "undecided") for change in changes):
         return True
     return "interleaved" in record.data and any(c.data.get("smallest_effect", 0) > NOISY for c in changes)
 

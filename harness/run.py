@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import shlex
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -18,6 +18,7 @@ from harness.report import changes, proposals
 from harness.report.baseline import Difference, against
 from harness.report.collect import Collector, now
 from harness.report.environment import RUNTIMES, environment, versions
+from harness.report.keys import CaseKey, by_case, case_key
 from harness.report.overview import overview
 from harness.report.records import Record
 from harness.report.results import Results
@@ -66,12 +67,22 @@ class Run:
         night's measurements are worth more than the comparison.  The exit status is that of a user's mistake.
         """
         from harness.report.history import records_of, runs_in
+        from harness.report.merge import apart
 
         try:
-            return records_of(runs_in(self.options.baseline)) if self.options.baseline else []
+            return records_of(apart(runs_in(self.options.baseline))) if self.options.baseline else []
         except UsageError as error:
             self.baseline_trouble, self.usage_error = f"no comparison with a baseline: {error}", True
             return []
+
+    def baseline_of(self, records: Iterable[Record]) -> list[Record]:
+        """The baseline's records of the cases of `records`, each case in the order of runs."""
+        keys = dict.fromkeys(case_key(record) for record in records)
+        return [record for key in keys for record in self._baseline_cases.get(key, ())]
+
+    @cached_property
+    def _baseline_cases(self) -> dict[CaseKey, list[Record]]:
+        return by_case(self.baseline)
 
     def reproduce(self, nodeid: str) -> str:
         """The command that runs one test again."""

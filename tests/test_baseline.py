@@ -11,8 +11,9 @@ from harness.errors import UsageError
 from harness.report import changes
 from harness.report.baseline import Difference, diff
 from harness.report.history import runs_in, runs_of
+from harness.report.records import Kind, Record
 from harness.report.results import write
-from tests.helpers_results import MACHINE, latency_record, outputs_record, run
+from tests.helpers_results import MACHINE, latency, latency_record, outputs_record, run
 
 
 def statuses(found: list[Difference]) -> dict[str, str]:
@@ -92,6 +93,64 @@ def test_an_engine_measured_in_turn_with_the_baselines_is_compared_with_that_alo
 )
 def test_mre_is_worse_only_beyond_growth_and_step(old, new, status):
     assert statuses(diff([outputs_record(mre=old)], [outputs_record(mre=new)]))["mre"] == status
+
+
+def test_nan_counts_wherever_it_stands():
+    steady, broken = outputs_record(), outputs_record(mre="nan")
+    for new in ([steady, broken], [broken, steady]):
+        assert statuses(diff([steady], new))["mre"] == "regression"
+    for base in ([steady, broken], [broken, steady]):
+        assert statuses(diff(base, [outputs_record(mre=1e-2)]))["mre"] == "regression"
+        assert statuses(diff(base, [steady]))["mre"] == "same"
+
+
+def test_each_machine_of_merged_runs_is_compared_by_itself():
+    other = MACHINE | {"device": "other"}
+    base = [latency_record(), latency_record(machine=other, p50_s=3e-3)]
+    slow, same = latency_record(seed=1, p50_s=1.2e-3), latency_record(seed=2, machine=other, p50_s=3e-3)
+    for new in ([slow, same], [same, slow]):
+        found = [(d.status, "other" in d.text) for d in diff(base, new) if d.figure == "p50_s"]
+        assert sorted(found) == [("regression", False), ("same", True)]
+
+
+def broken(kind: Kind = "outputs", **fields) -> Record:
+    """What is left of a test that broke before it told anything."""
+    return Record(kind, "mnist", "fp16", "onnxruntime", "error", **fields)
+
+
+def test_a_property_that_no_longer_holds_is_a_regression():
+    holds = dataclasses.replace(outputs_record(), kind="metamorphic", data={"property": "rows"})
+    broke = dataclasses.replace(holds, verdict="fail")
+    assert statuses(diff([holds], [broke])) == {"verdict": "regression"}
+
+
+def test_a_test_that_breaks_before_it_tells_of_shapes_is_a_regression():
+    found = diff([outputs_record(), latency_record()], [broken(), latency_record()])
+    assert [(d.text, d.status) for d in found if d.key.kind == "outputs"] == [
+        ("pass -> error", "regression"), ("is in the baseline alone", "gone"),
+    ]  # fmt: skip
+
+
+def test_a_test_that_broke_before_and_breaks_again_is_the_same():
+    assert {d.status for d in diff([broken()], [broken()])} == {"same"}
+
+
+def test_a_test_that_told_all_its_shapes_is_not_counted_twice():
+    found = diff([latency_record()], [latency_record(p50_s=2e-3), broken("latency")])
+    assert [d.status for d in found].count("regression") == 1
+
+
+def test_interleaved_rounds_that_do_not_pair_are_not_comparable():
+    beside = {"manifest": "old", "host": latency(7, rounds=9).to_json()}
+    found = diff([latency_record(manifest="old")], [latency_record(data={"interleaved": beside})])[-1]
+    assert found.status == "not comparable"
+    assert "do not pair: 9 beside 10" in found.text
+
+
+@pytest.mark.parametrize("sizes", [[0, 200], [-5, 205]])
+def test_rounds_without_samples_are_no_readable_latency(sizes):
+    host = {**latency().to_json(), "round_sizes": sizes}
+    assert diff([latency_record()], [latency_record(data={"host": host})])[-1].status == "not comparable"
 
 
 def test_a_task_metric_that_drops_is_a_regression():

@@ -17,7 +17,7 @@ from harness.points import points
 from harness.precision import TOLERANCES, Precision
 from harness.regression import explain, regressed, retaken
 from harness.spec import ModelSpec
-from tests.helpers_results import latency_record
+from tests.helpers_results import latency, latency_record
 
 INFO = BackendInfo("onnxruntime", "1.31.0", "CPUExecutionProvider", "Xeon", {"intra_op_threads": "2"})
 SHORT = Sampling(rounds=5, max_samples=20, max_time_s=0.01)
@@ -103,6 +103,18 @@ def test_a_right_engine_is_measured_and_passes():
     assert record.data["machine"] == machine(INFO)
     assert Latency.from_json(record.data["host"]).batch == 2
     assert len(set(engine.seen)) > 4
+
+
+def test_memory_is_the_most_of_all_that_was_measured():
+    run = run_of(bench_of(Doubler()))
+    point = points(run.bench.spec)[0]
+    most, less = ({"process_bytes": size, f"only_{size}": 1} for size in (9, 5))
+    found = {
+        "host": latency(memory_bytes=most),
+        "download": latency(memory_bytes=less, settings={"nbytes": 8}),
+    }
+    made = run.judged(point, found).data["memory_bytes"]
+    assert made == {"process_bytes": 9, "only_9": 1, "only_5": 1}
 
 
 def test_a_wrong_engine_is_unverified_and_says_why():
@@ -238,6 +250,16 @@ def test_noise_beside_the_baselines_engine_is_narrowed_by_more_pairs():
 def test_quiet_pairs_are_measured_once():
     record, baseline = beside(quick(1), quick(2))
     assert "repeats" not in retaken(record, baseline, lambda: pytest.fail("measured again")).data
+
+
+def test_a_slow_call_whose_few_pairs_decide_nothing_is_measured_again():
+    def few(seed: int, p50_s: float) -> Latency:
+        return latency(seed, p50_s, rounds=5, samples=3)
+
+    record, baseline = beside(few(1, 1.2), few(2, 1.0))
+    assert regressed([record], baseline) == []
+    more = retaken(record, baseline, lambda: {"host": few(3, 1.2), "base": few(4, 1.0)})
+    assert [found.figure for found in regressed([more], baseline)] == ["p50_s"]
 
 
 def test_a_slowdown_beside_the_baselines_engine_stays_found():

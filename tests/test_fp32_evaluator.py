@@ -116,6 +116,25 @@ def test_overflow_scores_infinite_where_it_happens_and_where_it_is_read() -> Non
     assert {node for node, score in scores.items() if score == np.inf} == {"again", "second", "back"}
 
 
+@pytest.mark.parametrize("precision", [Precision.FP16, Precision.BF16])
+def test_infinite_masks_are_no_error(precision: Precision) -> None:
+    text = """
+    <ir_version: 10, opset_import: ["" : 19]>
+    g (float[2, 3] x) => (float[2, 3] y)
+    <float[3] mask = {0.1, -inf, 0}> { [masked] a = Add(x, mask) [soft] y = Softmax(a) }
+    """
+    proto = onnx.parser.parse_model(text)
+    found = evaluator(
+        normalise(ir.from_proto(proto)),
+        PrecisionPlan(precision),
+        [{"x": np.linspace(0.3, 0.9, 6, dtype=np.float32).reshape(2, 3)}],
+        1e-9,
+    )
+    scores = found.scores()
+    assert 1e-5 < scores["masked"] < 1e-2
+    assert found.ranking().certain == 0
+
+
 def test_nodes_of_subgraphs_are_not_scored() -> None:
     text = """
     <ir_version: 10, opset_import: ["" : 19]>

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.errors import UsageError
 from harness.report.gate import Gate, compare, run_cov
 from tests.helpers_noise import ROUNDS, Array, in_turn, recorded, simulated, stretch
 
@@ -113,6 +114,41 @@ def test_interleaving_sees_through_a_machine_that_changes_its_state():
     assert compare([old], [new], paired=True).finding == "same"
     assert compare([old], [new * 1.1], paired=True).finding == "slower"
     assert compare([old], [new * 1.1]).finding != "slower"
+
+
+def test_p_of_interleaved_runs_is_that_of_chance():
+    rng = np.random.default_rng(5)
+    pairs = [np.exp(rng.normal(0, 0.05, (2, 40))) for _ in range(5 * PAIRS)]
+    found = [compare([old], [new], paired=True) for old, new in pairs]
+    assert sum(change.effect > 0 and change.p < 0.01 for change in found) <= 0.02 * len(found)
+
+
+def test_interleaved_runs_with_too_few_pairs_are_undecided():
+    change = compare([STEADY[:5]], [[1.1 * t for t in STEADY[:5]]], paired=True)
+    assert (change.finding, change.p) == ("undecided", 0.5**5)
+
+
+def test_interleaved_runs_without_any_difference_are_the_same():
+    change = compare([STEADY], [STEADY], paired=True)
+    assert (change.finding, change.p) == ("same", 1.0)
+
+
+def test_interleaved_rounds_that_do_not_pair_are_a_mistake():
+    with pytest.raises(UsageError, match="do not pair: 10 beside 9"):
+        compare([STEADY], [STEADY[:9]], paired=True)
+
+
+def test_steady_nights_let_one_run_show_a_change_that_the_assumed_cov_would_hide():
+    slower = [1.04 * t for t in STEADY]
+    assert compare([STEADY], [slower]).finding == "same"
+    assert compare([STEADY] * 10, [slower]).finding == "slower"
+
+
+def test_runs_measured_again_never_narrow_what_the_baseline_shows():
+    slower = [1.04 * t for t in STEADY]
+    assert compare([STEADY], [slower] * 3).smallest_effect >= compare([STEADY], [slower]).smallest_effect
+    apart = [[level * t for t in STEADY] for level in (1.0, 1.2, 1.1)]
+    assert compare([STEADY] * 10, apart).smallest_effect > 0.1
 
 
 positive = st.lists(st.floats(1e-6, 1e3), min_size=2, max_size=12)

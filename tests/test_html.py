@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from harness.report import html, payload, trend
 from harness.report.baseline import diff
+from harness.report.merge import merge
 from harness.report.records import Record
 from harness.report.results import Results
 from tests.helpers_chromium import needs_chromium, visit
@@ -146,6 +148,40 @@ def test_a_failure_without_figures_draws_no_empty_chart():
     failed = Record("latency", "m", "fp16", "onnxruntime", "fail")
     cases = trend.cases([*nights(2), run(failed, name="z", started="2026-07-01T02:00:00+00:00")])
     assert [case["kind"] for case in cases] == ["latency", "outputs"]
+
+
+def history(*records: Record) -> Any:
+    """The case of a trend over one run for each of `records`."""
+    runs = [
+        run(record, name=f"n{night}", started=f"2026-06-{night + 1:02d}T02:00:00+00:00")
+        for night, record in enumerate(records)
+    ]
+    return trend.cases(runs)[0]
+
+
+def test_a_figure_that_is_no_number_is_the_newest_and_has_no_change():
+    found = history(outputs_record(), outputs_record(), outputs_record(mre="nan"))
+    assert str(found["figures"]["mre"]) == "[0.0002, 0.0002, nan]"
+    assert found["change"] is None
+    assert history(outputs_record(mre="inf"), outputs_record(), outputs_record())["change"] == 0.0
+
+
+def test_the_change_of_a_latency_is_that_on_the_newest_runs_machine():
+    other = [latency_record(p50_s=5e-3, machine=MACHINE | {"device": "other"}) for _ in range(2)]
+    assert history(latency_record(), *other[:1])["change"] is None
+    assert history(latency_record(), *other, latency_record())["change"] == 0.0
+
+
+def test_a_drop_that_changes_its_sign_has_no_relative_change():
+    drops = [dataclasses.replace(outputs_record(), kind="accuracy", data={"drop": d}) for d in (-1e-3, 2e-3)]
+    assert history(*drops)["change"] is None
+
+
+def test_a_trend_has_each_run_once_and_oldest_first_where_some_are_merged():
+    first, second, third = nights(3)
+    page = trend.page([merge([first, third]).results, first, second])
+    starts = [part.partition('"')[0] for part in page.split('"started":"')[1:]]
+    assert starts == [night.started for night in (first, second, third)]
 
 
 EVERY_PART = """

@@ -133,6 +133,14 @@ def test_interleaving_measures_the_baselines_engine_beside(project, base):
     assert record.data["interleaved"]["manifest"] == record.manifest
 
 
+def test_an_engine_of_another_backend_is_never_measured_beside(project, base):
+    found = results_json.read(base)
+    others = tuple(dataclasses.replace(record, backend="tensorrt") for record in found.records)
+    results_json.write(dataclasses.replace(found, records=others), base)
+    run(project, f"--trt-baseline={base}", "--trt-interleave").assert_outcomes(passed=2)
+    assert "interleaved" not in results_json.read(newest(project)).records[0].data
+
+
 def test_interleaving_without_the_engine_in_the_cache_says_so(project, base):
     found = results_json.read(base)
     gone = [dataclasses.replace(record, manifest="0" * 64) for record in found.records]

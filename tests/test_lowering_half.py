@@ -9,10 +9,11 @@ import pytest
 from harness.errors import LoweringError, UsageError
 from harness.lowering import candidates, emulate, lower
 from harness.lowering.half import HalfPass
+from harness.lowering.normalise import normalise
 from harness.lowering.passes import run as run_pass
 from harness.onnx_graph import all_nodes, all_values, defects
 from harness.precision import Precision, PrecisionPlan
-from tests.helpers_lowering import model, mre, node_names, run, tensor_names, types
+from tests.helpers_lowering import model, mre, node_names, raw, run, tensor_names, types
 
 FP16 = PrecisionPlan(Precision.FP16)
 BF16 = PrecisionPlan(Precision.BF16)
@@ -115,6 +116,16 @@ def test_pass_through_nodes_follow_their_producers() -> None:
     lowered = lower(model(text, w=W), plan("a"))
     assert lowered.summary.kept == {"a": "plan", "t": "follows an FP32 producer"}
     assert lowered.summary.lowered == ("b", "u")
+
+
+def test_a_cache_that_is_an_input_is_updated_in_fp32() -> None:
+    """TensorRT takes no other cache than a network input, so that no Cast may stand before it."""
+    text = """g (float[1,1,4,2] past, float[1,1,1,2] x) => (float[1,1,4,2] y) {
+      [neg] n = Neg(x) [update] y = TensorScatter(past, n) }"""
+    lowered = lower(model(text, opset=24), FP16)
+    assert lowered.summary.kept == {"update": "follows an FP32 producer"}
+    update = next(node for node in lowered.model.graph if node.name == "update")
+    assert update.inputs[0] is lowered.model.graph.inputs[0]
 
 
 def test_pass_through_behind_a_graph_output_follows_the_node_behind_it() -> None:
@@ -225,6 +236,28 @@ def test_parts_that_are_fp16_already_stay() -> None:
     assert lower(model(text), BF16).summary.lowered == ("b",)
 
 
+MAKERS = {
+    "EyeLike": (19, "c = EyeLike <dtype = 10> (s)", np.eye(2)),
+    "ConstantOfShape": (19, "n = Size(s) m = Reshape(n, one) c = ConstantOfShape (m)", [1.5, 1.5, 1.5, 1.5]),
+    "DequantizeLinear": (23, "c = DequantizeLinear <output_dtype = 10> (q, k)", [0.5, 1.0]),
+}
+
+
+@pytest.mark.parametrize("op_type", MAKERS)
+def test_attributes_that_say_fp16_are_emulated(op_type: str) -> None:
+    opset, made, expected = MAKERS[op_type]
+    text = f"g (int64[2,2] s, float[3,4] x) => (float16 y, float[3,4] z) {{ {made} y = Abs(c) z = Neg(x) }}"
+    weights = {"q": np.array([1, 2], np.int8), "k": np.array(0.5, np.float32), "one": np.array([1])}
+    found = raw(text, opset, **weights)
+    if op_type == "ConstantOfShape":
+        half = ir.AttrTensor("value", ir.Tensor(np.array([1.5], np.float16)))
+        next(node for node in found.graph if node.op_type == op_type).attributes["value"] = half
+    emulated = emulate(lower(normalise(found), FP16))
+    actual = run(emulated, {**X, "s": np.zeros((2, 2), np.int64)})["y"]
+    assert actual.dtype == np.float16
+    np.testing.assert_array_equal(actual, expected)
+
+
 def test_an_initializer_that_is_an_input_is_a_constant() -> None:
     text = "g (float[3,4] x, float[4,4] w) => (float[3,4] y) { y = MatMul(x, w) }"
     lowered = lower(model(text, w=W), FP16)
@@ -277,6 +310,44 @@ def test_loops_carry_fp32_and_compute_fp16() -> None:
     feeds = {"x": np.ones(4, np.float32), "n": np.array(3)}
     error = mre(run(emulate(lowered), feeds)["y"], run(model(LOOP, **weights), feeds)["y"])
     assert 1e-5 < error < 5e-3
+
+
+MIXED_IF = """g (float[4] x, bool c) => (float[4] y, int64[1] n) {
+  y, n = If (c) <
+    then_branch = t () => (float[4] p, int64[1] q) { [mul] p = Mul(x, k) q = Shape(x) },
+    else_branch = e () => (float[4] r, int64[1] s) { r = Neg(x) s = Shape(x) } >
+}"""
+MIXED_LOOP = """g (float[4] x, int64 m) => (float[4] y, int64 n) {
+  y, n = Loop (m, , x, m) <
+    body = b (int64 i, bool go, float[4] s, int64 j) => (bool on, float[4] t, int64 o) {
+    on = Identity(go) [mul] t = Mul(s, k) o = Add(j, i) }>
+}"""
+
+
+@pytest.mark.parametrize("text", [MIXED_IF, MIXED_LOOP], ids=["If", "Loop"])
+def test_control_flow_may_carry_tensors_of_several_types(text: str) -> None:
+    lowered = lower(model(text, k=np.array([1.1, 0.9, 2, 0.5], np.float32)), FP16)
+    assert "mul" in lowered.summary.lowered
+    assert (types(lowered.model)["y"], types(lowered.model)["n"]) == ("FLOAT", "INT64")
+
+
+def test_a_node_that_reads_bits_stays() -> None:
+    text = "g (float[3,4] x) => (int32[3,4] y) { h = Neg(x) [bits] y = BitCast <to = 6> (h) }"
+    lowered = lower(model(text, opset=26), FP16)
+    assert set(lowered.summary.kept) == {"bits"}
+    assert types(lowered.model)["y"] == "INT32"
+
+
+SCAN = """g (float[4] s, float[3,4] x) => (float[4] y, float[3,4] z) {
+  y, z = Scan <num_scan_inputs = 1, body = b (float[4] a, float[4] e) => (float[4] t, float[4] o) {
+    [add] t = Add(a, e) [tanh] o = Tanh(t) }> (s, x) }"""
+
+
+@pytest.mark.parametrize("chosen", [FP16, BF16], ids=str)
+def test_a_scan_stays_with_its_body(chosen: PrecisionPlan) -> None:
+    reason = f"TensorRT takes no Scan in {str(chosen.precision).upper()}"
+    assert lower(model(SCAN), chosen).summary.kept == {"add": reason, "tanh": reason}
+    assert candidates(model(SCAN), chosen.precision) == ()
 
 
 def test_candidates_are_what_a_plan_decides() -> None:

@@ -76,6 +76,17 @@ def test_attributes_subgraphs_and_constants() -> None:
     assert "DOUBLE" not in computing(single)
 
 
+def test_attributes_that_name_the_output_type() -> None:
+    single = agrees(
+        model(
+            "g (double[4] x) => (double[4] y) { h = HannWindow <output_datatype = 11> (n) y = Mul(x, h) }",
+            n=np.array(4),
+        ),
+        {"x": np.array([0.1, 0.2, 0.3, 0.4])},
+    )
+    assert computing(single) == {"FLOAT", "INT64"}
+
+
 def test_outputs_that_no_node_makes() -> None:
     agrees(
         model("g (double[2] x) => (double[2] x, double[2] w, double[2] y) { y = Add(x, w) }", w=W[0, :2]),

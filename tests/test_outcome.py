@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 # Runs in this process import nothing anew: modules written in C do not bear being loaded twice.
@@ -10,8 +12,13 @@ import harness.model
 import harness.preflight
 import harness.report.html
 import harness.validate  # noqa: F401
+from harness.options import Options
+from harness.outcome import fail_regressed
 from harness.report import results as results_json
+from harness.report.records import Record
+from harness.run import Run
 from tests.helpers_project import SUITES, TASK, write_project
+from tests.helpers_results import outputs_record
 
 
 @pytest.fixture
@@ -49,6 +56,31 @@ def test_in_workers_it_is_one_error_too(project):
     project.runpytest_subprocess("suites", "--trt-backend=onnxruntime", "-n2").assert_outcomes(
         errors=2, skipped=6
     )
+    tests = results_json.read(next((project.path / "reports").iterdir())).tests
+    assert all(t.message.startswith("NotHonouredError: net[") for t in tests if t.outcome == "error")
+
+
+class Counted(list[Record]):
+    """A baseline that counts how often it is gone through."""
+
+    gone_through = 0
+
+    def __iter__(self):
+        self.gone_through += 1
+        return super().__iter__()
+
+
+def test_each_test_is_held_against_its_own_case_and_the_baseline_gone_through_once(tmp_path):
+    run = Run(Options.parse({"trt_baseline": str(tmp_path)}), (), tmp_path / "xfails.txt", concerned=True)
+    baseline = Counted(outputs_record(f"m{i}") for i in range(9))
+    vars(run)["baseline"] = baseline
+    outcomes = []
+    for record in (outputs_record("m1"), outputs_record("m2", mre=1e-2), outputs_record("m10", mre=1e-2)):
+        report = SimpleNamespace(trt_records=[record.to_json()], outcome="passed", longrepr=None)
+        fail_regressed(report, run)
+        outcomes.append(report.outcome)
+    assert outcomes == ["passed", "failed", "passed"]
+    assert baseline.gone_through == 1
 
 
 def test_an_expected_error_hides_no_other(project):

@@ -100,6 +100,17 @@ def test_without_16_bits_nothing_is_run(precision: Precision) -> None:
     assert report(model(), precision) == RangeReport(str(precision))
 
 
+def test_what_the_model_itself_holds_in_16_bits_is_not_looked_at() -> None:
+    text = """
+    <ir_version: 10, opset_import: ["" : 19]>
+    g (float16[4] h, float[4] x) => (float16[4] y, float[4] z) { y = Relu(h) [square] z = Mul(x, x) }
+    """
+    found = normalise(ir.from_proto(onnx.parser.parse_model(text)))
+    feeds = {"h": np.ones(4, np.float16), "x": np.full(4, 300, np.float32)}
+    ranges = check_ranges(found, lower(found, PrecisionPlan(Precision.FP16)), [feeds])
+    assert names(ranges.overflow) == ["z"]
+
+
 def test_infinities_of_the_model_itself_do_not_count() -> None:
     assert "x" not in names(report(model(scale=2.0, tiny=0.5), x=np.inf).overflow)
 

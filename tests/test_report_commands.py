@@ -8,6 +8,7 @@ import pytest
 
 from harness.cli import main
 from harness.report.annotations import command
+from harness.report.merge import merge
 from harness.report.results import read, write
 from tests.helpers_results import latency_record, outputs_record, run
 
@@ -40,6 +41,29 @@ def test_diff_names_a_regression_and_fails(runs, capsys, tmp_path):
     assert "::error title=Regression%3A mnist fp16 p50_s::mnist[fp16] latency" in out
     figures = [item["figure"] for item in json.loads((tmp_path / "d.json").read_text())]
     assert sorted(figures) == ["mre", "p50_s", "verdict", "verdict"]
+
+
+def test_a_run_that_lies_in_a_folder_twice_counts_once(runs, tmp_path):
+    nights = tmp_path / "nights"
+    for name in ("a", "b"):
+        write(read(runs["base"]), nights / name)
+    assert call("report", "merge", runs["base"], runs["slow"], "-o", nights / "merged") == 0
+    call("diff", nights, runs["base"], "--json", tmp_path / "twice.json")
+    merged = merge([read(runs["base"]), read(runs["slow"])]).results
+    call("diff", write(merged, tmp_path / "once"), runs["base"], "--json", tmp_path / "once.json")
+    assert (tmp_path / "twice.json").read_text() == (tmp_path / "once.json").read_text()
+
+
+def test_a_run_among_the_nights_is_no_baseline_of_itself(tmp_path):
+    for night, mre in enumerate((2e-4, 2e-4, 9e-4)):
+        write(run(outputs_record(mre=mre), name=f"n{night}"), tmp_path / "nights" / f"n{night}")
+    assert call("diff", tmp_path / "nights", tmp_path / "nights" / "n2") == 1
+    assert call("diff", tmp_path / "nights", tmp_path / "nights" / "n1") == 0
+    newest = tmp_path / "nights" / "n2"
+    assert (
+        call("report", "html", newest, "--baseline", tmp_path / "nights", "-o", tmp_path / "page.html") == 0
+    )
+    assert "1 regression" in (tmp_path / "page.html").read_text()
 
 
 def test_the_minimum_effect_is_a_setting(runs):

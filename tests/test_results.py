@@ -9,7 +9,7 @@ from harness.errors import UsageError
 from harness.report import results as results_json
 from harness.report import summary
 from harness.report.collect import Collector, Phase, case_in, kind_of, outcome
-from harness.report.overview import overview, worst
+from harness.report.overview import distinct, overview, worst
 from harness.report.plain import dumps, write_text
 from harness.report.records import Record
 from harness.report.results import Results, TestOutcome
@@ -190,6 +190,20 @@ def test_a_test_that_a_crash_left_open_is_an_error(tmp_path):
     assert [record.verdict for record in run.records] == ["error"]
 
 
+def test_what_breaks_before_auto_has_chosen_a_backend_names_the_chosen_one(tmp_path):
+    head = Results("run-1", "2026-01-01T00:00:00+00:00", environment={"backend": "auto"})
+    collector = Collector(tmp_path, head, lambda: ["net-fp16"])
+    for nodeid, phase in (
+        (NODE, Phase("error")),
+        (f"{NODE[:-1]}-b]", Phase("passed", records=[made_record().to_json()])),
+    ):
+        collector.begin(nodeid)
+        collector.add(nodeid, phase)
+        collector.end(nodeid)
+    records = collector.results(exit_status=1, complete=True).records
+    assert [(r.verdict, r.backend) for r in records] == [("error", "onnxruntime"), ("pass", "onnxruntime")]
+
+
 def test_the_worst_phase_decides():
     phases = [Phase("passed", 1.0), Phase("passed", 2.0), Phase("error", 0.5, "teardown")]
     assert outcome(NODE, phases) == TestOutcome(NODE, "error", 3.5, "teardown")
@@ -237,6 +251,19 @@ def test_the_overview_has_the_worst_of_each_case():
     assert rows[0].mre != rows[0].mre
     assert (rows[0].drop, rows[0].warnings) == (0.01, 1)
     assert rows[0].verdicts == {"outputs": "precision-limited", "accuracy": "pass"}
+
+
+def test_warnings_that_differ_in_figures_alone_are_one():
+    usual = "output '{}': mre {} is above the usual 1.0e-03 of fp16"
+    said = [usual.format("a.1", "1.1e-03"), usual.format("a.1", "1.3e-02"), usual.format("a.2", "1.2e-03")]
+    assert distinct([*said, "3 tensors vanish", "4 tensors vanish", said[0]]) == [
+        f"{said[1]} (the largest of 2)",
+        said[2],
+        "3 tensors vanish",
+        "4 tensors vanish",
+    ]
+    (row,) = overview([made_record(warnings=(said[0],)), made_record(warnings=(said[1], said[2]))])
+    assert row.warnings == 2
 
 
 def test_the_overview_has_precisions_from_fp32_down():

@@ -98,6 +98,47 @@ def test_a_product_alone_between_casts_keeps_weights_that_16_bits_cannot_hold(
     assert found == {"FP32"}
 
 
+BESIDE_RELU = {
+    "Scan": """g (float[2,4] x) => (float[2,4] r, float[4] y, float[2,4] z) {
+      [relu] r = Relu(x) y, z = Scan <num_scan_inputs = 1,
+        body = b (float[4] s, float[4] e) => (float[4] t, float[4] o) { t = Add(s, e) o = Tanh(t) }
+      > (w, x) }""",
+    "If": """g (float[2,4] x) => (float[2,4] y, int64[2] z) {
+      [relu] r = Relu(x) m = ReduceMax <keepdims = 0> (r) c = Less(m, m) y, z = If (c) <
+        then_branch = t () => (float[2,4] p, int64[2] q) { p = Tanh(r) q = Shape(r) },
+        else_branch = e () => (float[2,4] u, int64[2] i) { u = Neg(r) i = Shape(r) }> }""",
+    "Loop": """g (float[2,4] x) => (float[2,4] y, int64 z) {
+      [relu] r = Relu(x) y, z = Loop (n, on, r, n) <
+        body = b (int64 i, bool c, float[2,4] s, int64 j) => (bool d, float[2,4] t, int64 k) {
+          d = Identity(c) t = Mul(s, w) k = Add(j, i) }> }""",
+    "ConvTranspose": """g (float[1,2,4] x) => (float[1,2,5] y) {
+      [relu] r = Relu(x) y = ConvTranspose(r, v) }""",
+    "TensorScatter": """g (float[1,1,4,2] cache, float[1,1,1,2] x) => (float[1,1,4,2] y) {
+      [relu] r = Relu(x) y = TensorScatter(cache, r) }""",
+    "Celu": "g (float[2,4] x) => (float[2,4] y) { [relu] r = Relu(x) y = Celu(r) }",
+}
+OPSETS = {"TensorScatter": 24, "Celu": 28}
+GIVEN = {
+    "w": np.ones(4, np.float32),
+    "v": np.ones((2, 2, 2), np.float32),
+    "n": np.array(3),
+    "on": np.array(True),
+}
+
+
+@pytest.mark.parametrize("precision", [Precision.FP16, Precision.BF16])
+@pytest.mark.parametrize("op_type", BESIDE_RELU)
+def test_what_builds_in_fp32_builds_beside_16_bits(
+    backend: TensorRTBackend, tmp_path: Path, op_type: str, precision: Precision
+) -> None:
+    source = model(BESIDE_RELU[op_type], OPSETS.get(op_type, 19), **GIVEN)
+    sizes = {value.name: tuple(value.shape.numpy()) for value in source.graph.inputs}
+    profile = Profile(shapes={name: ShapeRange(min=s, opt=s, max=s) for name, s in sizes.items()})
+    asked = request(precision, profiles=(profile,), source=source)
+    assert "relu" in asked.lowered.summary.lowered
+    assert not backend.build(asked, tmp_path).problems
+
+
 def test_without_its_fence_a_kept_product_is_found_in_fp16(
     backend: TensorRTBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ from harness.backends.tensorrt_network import parse_onnx
 from harness.backends.tensorrt_strong import create_network
 from harness.backends.trt_bindings import Bindings
 from harness.backends.trt_log import create_log
-from harness.errors import BuildError, HarnessError
+from harness.errors import BuildError, HarnessError, ModelError
 from harness.lowering.normalise import normalise
 from harness.precision import Precision, PrecisionPlan
 from tests.helpers_tensorrt import rtx
@@ -63,7 +63,7 @@ def halves(model: ir.Model) -> dict[Precision, ir.Model]:
     """The model in FP16 and BF16, where that is not refused and changes something."""
     found = {}
     for precision in (Precision.FP16, Precision.BF16):
-        with contextlib.suppress(HarnessError):
+        with contextlib.suppress(ModelError):
             result = lowering.lower(model, PrecisionPlan(precision))
             if result.summary.lowered:
                 found[precision] = result.model

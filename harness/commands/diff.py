@@ -14,7 +14,8 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         "diff",
         help="compare runs with a baseline; exit code 1 on a regression",
         description="BASE and NEW are each a results.json, a run's folder or a folder of runs. Several runs "
-        "on a side show the run-to-run variation that a latency must exceed.",
+        "on a side show the run-to-run variation that a latency must exceed. What of NEW lies in BASE is "
+        "left out there.",
     )
     parser.add_argument("base", type=Path, metavar="BASE", help="the baseline's run or runs")
     parser.add_argument("new", type=Path, metavar="NEW", help="the run or runs to judge")
@@ -29,11 +30,12 @@ def run(args: argparse.Namespace) -> int:
     """Print the differences, regressions first."""
     from harness.report import annotations, baseline, changes
     from harness.report.gate import Gate
-    from harness.report.history import records_of, runs_in
+    from harness.report.history import before, records_of, runs_in
+    from harness.report.merge import apart
     from harness.report.plain import dumps, write_text
 
-    base, new = runs_in(args.base), runs_in(args.new)
-    found = baseline.diff(records_of(base), records_of(new), Gate(min_effect=args.min_effect))
+    base, new = (apart(runs_in(path)) for path in (args.base, args.new))
+    found = baseline.diff(records_of(before(base, new)), records_of(new), Gate(min_effect=args.min_effect))
     print("\n".join(changes.lines(found, changes.ORDER if args.all else changes.CHANGED)))
     if args.github:
         print("\n".join(annotations.of_differences(found)))

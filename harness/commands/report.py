@@ -45,12 +45,13 @@ def run(args: argparse.Namespace) -> int:
 def _html(args: argparse.Namespace) -> int:
     from harness.report import html
     from harness.report.baseline import diff
-    from harness.report.history import records_of, runs_in, runs_of
-    from harness.report.merge import merge
+    from harness.report.history import before, records_of, runs_in, runs_of
+    from harness.report.merge import apart, merge, split
     from harness.report.plain import write_text
 
     joined = merge(runs_of(args.runs)).results
-    found = diff(records_of(runs_in(args.baseline)), joined.records) if args.baseline else []
+    base = before(apart(runs_in(args.baseline)), split(joined)) if args.baseline else []
+    found = diff(records_of(base), joined.records) if base else []
     first = args.runs[0] if args.runs[0].is_dir() else args.runs[0].parent
     print(write_text(args.output or first / html.REPORT, html.page(joined, found)))
     return 0
@@ -81,6 +82,7 @@ def _trend(args: argparse.Namespace) -> int:
 def _annotations(args: argparse.Namespace) -> int:
     from harness.report.annotations import of_records
     from harness.report.history import records_of, runs_of
+    from harness.report.merge import apart
 
-    print("\n".join(of_records(records_of(runs_of(args.runs)))))
+    print("\n".join(of_records(records_of(apart(runs_of(args.runs))))))
     return 0

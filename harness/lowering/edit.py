@@ -7,7 +7,7 @@ import onnx_ir as ir
 from harness.lowering.weights import converted
 from harness.onnx_graph import all_nodes, all_values
 
-TYPE_ATTRIBUTES = ("to", "dtype")
+TYPE_ATTRIBUTES = ("to", "dtype", "output_dtype", "output_datatype")
 """Attributes that name an element type."""
 
 

@@ -8,7 +8,7 @@ Casts belong to the model and stay.
    outputs.  It accumulates in FP32; TensorRT, which fuses, rounds less often.
 2. Nodes that move values and compute none stay as they are in FP16.  BF16 has few kernels on the CPU: there
    only Casts and control flow stay.
-3. 16-bit weights are held in FP32, rounded.
+3. 16-bit weights are held in FP32, rounded; attributes that give an output its type or values turn FP32 too.
 4. Names and types of tensors stay; what a node makes before rounding is called `<tensor>__r32`.
 """
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from harness.lowering.edit import Editor, is_tensor, retype
+from harness.lowering.edit import Editor, is_tensor, retype, retype_attributes
 from harness.lowering.model import LoweringSummary
 from harness.lowering.operators import MOVES, READERS
 from harness.lowering.passes import Pass
@@ -50,6 +50,8 @@ def _computes(node: ir.Node) -> bool:
 
 
 def _explicit(node: ir.Node, editor: Editor) -> None:
+    for half in _HALVES:
+        retype_attributes(node, half, _FLOAT)
     for index, value in enumerate(node.inputs):
         if value is not None and is_tensor(value, *_HALVES):
             node.replace_input_with(index, editor.as_type(value, _FLOAT, node, "__e32"))

@@ -7,9 +7,9 @@
    weights have no say.
 4. A node with a finite weight beyond the type's range stays FP32, with the weight's Q/DQ: 65504 for FP16;
    BF16 ends just below FP32, where masks of -3.4e38 lie.  So do Q/DQ whose scale would be subnormal in FP16.
-5. What TensorRT's parser does not take in the type stays FP32: GRU, LSTM and RNN with sequence_lens, and the
-   operators of NOT_IN_HALF.  So do custom domains, nodes with sequences or with tensors of unknown type, and
-   those whose output type an attribute sets.
+5. What TensorRT does not take in the type stays FP32: GRU, LSTM and RNN with sequence_lens, and the operators
+   of NOT_IN_HALF, subgraphs and all.  So do custom domains, nodes with sequences or with tensors of unknown
+   type, and those whose output type an attribute sets.
 6. Cast, Shape and Size read whatever comes.  Resize's region and scales stay FP32.
 7. Subgraphs are lowered too; their inputs and outputs, as those of the model, keep their types behind Casts.
 8. Weights are converted when they are written, rounded to nearest; a weight that only lowered nodes use keeps
@@ -95,10 +95,8 @@ class _Run:
 
     def _control_flow(self, node: ir.Node, inner: list[ir.Graph], inherited: str | None) -> None:
         self._set_inputs(node, lower=False)
-        if inherited is None and self._plan.keeps(node.name or "", node.op_type):
-            inherited = "plan"
         for graph in inner:
-            self.graph(graph, inherited)
+            self.graph(graph, inherited or self._kept_outright(node))
 
     def _is_concerned(self, node: ir.Node) -> bool:
         if node.op_type in READERS and not node.domain:
@@ -112,11 +110,19 @@ class _Run:
 
     def _reason(self, node: ir.Node) -> str | None:
         """Why `node` stays FP32; None if it is lowered."""
-        if self._plan.keeps(node.name or "", node.op_type):
-            return "plan"
+        if outright := self._kept_outright(node):
+            return outright
         if node.op_type == "Cast" and not node.domain:
             return "Cast to FLOAT"
         return self._unsupported(node) or self._does_not_fit(node) or self._follows(node)
+
+    def _kept_outright(self, node: ir.Node) -> str | None:
+        """Why `node` stays FP32 with all that is in it, whatever its tensors are."""
+        if self._plan.keeps(node.name or "", node.op_type):
+            return "plan"
+        if node.op_type in NOT_IN_HALF[self._label] and not node.domain:
+            return f"TensorRT takes no {node.op_type} in {self._label}"
+        return None
 
     def _unsupported(self, node: ir.Node) -> str | None:
         if node.domain:
@@ -125,8 +131,6 @@ class _Run:
             return "a sequence or a tensor of unknown type"
         if node.op_type in RECURRENT and len(node.inputs) > 4 and node.inputs[4] is not None:
             return f"{node.op_type} with sequence_lens"
-        if node.op_type in NOT_IN_HALF[self._label]:
-            return f"TensorRT's parser takes no {node.op_type} in {self._label}"
         if node.op_type in TYPED_BY_ATTRIBUTE:
             return f"schema: the output type of {node.op_type} follows an attribute"
         if not any(self._takes(node, index) for index in range(len(node.inputs))):

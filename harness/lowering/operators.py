@@ -24,7 +24,16 @@ MOVES = frozenset(
 """Operators that move values, whatever their type."""
 
 PASS_THROUGH = MOVES | frozenset(
-    {"Pad", "MaxPool", "Dropout", "Compress", "ReverseSequence", "ScatterND", "ScatterElements"}
+    {
+        "Pad",
+        "MaxPool",
+        "Dropout",
+        "Compress",
+        "ReverseSequence",
+        "ScatterND",
+        "ScatterElements",
+        "TensorScatter",
+    }
 )
 """Operators that compute no new values; in 16 bits they follow their producers."""
 
@@ -32,18 +41,21 @@ READERS = frozenset({"Cast", "Shape", "Size"})
 """Operators that read any type, so that nothing is converted for them."""
 
 TYPED_BY_ATTRIBUTE = frozenset(
-    {"RandomNormalLike", "RandomUniformLike", "Bernoulli", "EyeLike", "Multinomial"}
+    {"RandomNormalLike", "RandomUniformLike", "Bernoulli", "BitCast", "EyeLike", "Multinomial"}
 )
 """Operators whose output type follows an attribute, not their input's type alone."""
 
 RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
 
-_PARSER_REFUSES = frozenset({"MeanVarianceNormalization"})
+_ONLY_FP32 = frozenset({"Celu", "MeanVarianceNormalization", "Scan"})
 NOT_IN_HALF = {
-    "FP16": _PARSER_REFUSES,
-    "BF16": _PARSER_REFUSES | {"GRU", "HardSwish", "LpNormalization", "LpPool", "Mish"},
+    "FP16": _ONLY_FP32,
+    "BF16": _ONLY_FP32 | {"ConvTranspose", "GRU", "HardSwish", "LpNormalization", "LpPool", "Mish"},
 }
-"""Operators that TensorRT's ONNX parser takes in FP32, but not in that type (found with TensorRT-RTX 1.7)."""
+"""Operators that TensorRT parses and builds in FP32, but not in that type (found with TensorRT-RTX 1.7).
+
+A 16-bit Scan does not build where it scans an input of the model, moved or not; elsewhere it may.
+"""
 
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 """Operators that INT8 quantizes."""

@@ -15,10 +15,14 @@ Side = Literal["inputs", "outputs"]
 
 @dataclass(frozen=True)
 class Port:
-    """One formal input or output: its type variable (or fixed type) and the types allowed for it."""
+    """One formal input or output: its type variable (or fixed type) and the types allowed for it.
+
+    `mixed`: each of its tensors binds the variable anew, as the loop-carried tensors of a Loop do.
+    """
 
     variable: str
     allowed: frozenset[str]
+    mixed: bool = False
 
     def takes(self, dtype: ir.DataType) -> bool:
         """Whether a tensor of `dtype` is allowed here."""
@@ -42,7 +46,8 @@ def ports(op_type: str, version: int, side: Side) -> tuple[Port, ...]:
         return ()
     types = {c.type_param_str: frozenset(c.allowed_type_strs) for c in schema.type_constraints}
     formal = schema.inputs if side == "inputs" else schema.outputs
-    return tuple(Port(p.type_str, types.get(p.type_str, frozenset({p.type_str}))) for p in formal)
+    fixed = ((p, frozenset({p.type_str})) for p in formal)
+    return tuple(Port(p.type_str, types.get(p.type_str, own), not p.is_homogeneous) for p, own in fixed)
 
 
 def port(node: ir.Node, version: int, side: Side, index: int) -> Port | None:
@@ -57,7 +62,7 @@ def disagreements(node: ir.Node, version: int) -> Iterator[str]:
     for side, values in (("inputs", node.inputs), ("outputs", node.outputs)):
         for index, value in enumerate(values):
             found = port(node, version, "inputs" if side == "inputs" else "outputs", index)
-            if found is None or value is None or not isinstance(value.type, ir.TensorType):
+            if found is None or found.mixed or value is None or not isinstance(value.type, ir.TensorType):
                 continue
             name, dtype = found.variable, value.type.dtype
             if "(" not in name and bound.setdefault(name, dtype) != dtype:

@@ -4,7 +4,8 @@
    the Casts and Q/DQ of its inputs, with its rounded weights, its outputs rounded.
 2. The copy reads the FP32 tensors, so its error is its own and not that of the nodes before it.
 3. For each FLOAT output two scalars become outputs of the model: the sum of |copy - original| and that of
-   |original|.  They are the only outputs.
+   |original|.  They are the only outputs.  An infinity of the original, such as a mask, is no error where the
+   copy has it too, and no magnitude.
 4. Nodes in subgraphs get no copy: their tensors cannot be read from outside.
 """
 
@@ -56,6 +57,7 @@ class _Builder:
         self._values |= {value.name: value for value in model.graph.inputs if value.name}
         self._made: dict[ir.Value, ir.Value] = {}
         self.outputs: list[ir.Value] = []
+        self._zero = self._add("Constant", [], _FLOAT, {"value_float": ir.AttrFloat32("value_float", 0.0)})
 
     def probe(self, name: str) -> Iterable[Probe]:
         """Copy one node and compare it with the original."""
@@ -120,10 +122,16 @@ class _Builder:
         return self._add("Cast", [value], dtype, {"to": ir.AttrInt64("to", int(dtype))})
 
     def _compare(self, name: str, original: ir.Value, copy: ir.Value) -> Probe:
-        difference = self._add("Sub", [copy, original], _FLOAT)
-        error, magnitude = self._norm(difference), self._norm(original)
+        same = self._add("Equal", [copy, original], ir.DataType.BOOL)
+        difference = self._zeroed(same, self._add("Sub", [copy, original], _FLOAT))
+        infinite = self._add("IsInf", [original], ir.DataType.BOOL)
+        error, magnitude = self._norm(difference), self._norm(self._zeroed(infinite, original))
         self.outputs += [error, magnitude]
         return Probe(name, error.name or "", magnitude.name or "")
+
+    def _zeroed(self, where: ir.Value, value: ir.Value) -> ir.Value:
+        """`value` with zeros in some places."""
+        return self._add("Where", [where, self._zero, value], _FLOAT)
 
     def _norm(self, value: ir.Value) -> ir.Value:
         """Sum of magnitudes, a scalar."""

@@ -2,29 +2,32 @@
 
 1. Cases are matched by model, precision, backend, kind, profile and shapes.
 2. Latency is compared only where provider, device, driver, runtime version, threads and CUDA graph agree
-   (`keys.MACHINE_KEYS`); else the case is `not comparable`, with the keys that differ.
+   (`keys.MACHINE_KEYS`); else the case is `not comparable`, with the keys that differ.  Each machine of the
+   new runs is compared by itself.
 3. `mre` is worse when it grew by more than `MRE_GROWTH` of the baseline's and by more than `MRE_STEP` of
    what is expected at the precision: engines are built anew, and tactics change the last digits.
 4. The task metric is worse when the drop against the reference grew by more than `TASK_STEP`.
-5. A verdict that left `pass` is a regression, whatever the figures.
+5. A verdict that left `pass` is a regression, whatever the figures; so is a test that breaks before it tells
+   of its shapes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from harness.errors import UsageError
 from harness.latency import Latency
 from harness.precision import TOLERANCES, Precision
 from harness.report.gate import DEFAULT_GATE, Change, Gate, compare
-from harness.report.keys import CaseKey, by_case, differences, latencies_of, machine, number
+from harness.report.keys import CaseKey, by_case, differences, largest, latencies_of, machine, number
 from harness.report.overview import SEVERITY, worst
 from harness.report.records import Record
 
 Status = Literal["regression", "improvement", "same", "undecided", "not comparable", "new", "gone"]
-JUDGED = ("outputs", "accuracy", "latency", "engine")
+JUDGED = ("outputs", "accuracy", "latency", "engine", "metamorphic")
 MRE_GROWTH, MRE_STEP, TASK_STEP = 0.25, 0.10, 0.005
 
 
@@ -49,14 +52,30 @@ class Difference:
 def diff(base: Iterable[Record], new: Iterable[Record], gate: Gate = DEFAULT_GATE) -> list[Difference]:
     """Every difference and agreement of the cases of two (sets of) runs, sorted by case."""
     old_cases, new_cases = by_case(_judged(base)), by_case(_judged(new))
+    gone = _gone(old_cases, new_cases)
     found: list[Difference] = []
     for key in sorted(old_cases.keys() | new_cases.keys()):
         if key not in new_cases:
             found.append(Difference(key, "verdict", "gone", "is in the baseline alone"))
         elif key not in old_cases:
-            found += _new(key, new_cases[key])
+            found += _new(key, gone.get(key, ()), new_cases[key])
         else:
             found += _case(key, old_cases[key], new_cases[key], gate)
+    return found
+
+
+def _new(key: CaseKey, old: Sequence[Record], new: Sequence[Record]) -> list[Difference]:
+    """A case without a baseline; a test that broke before it told of shapes is held against what is gone."""
+    if any(record.data for record in new):
+        return [Difference(key, "verdict", "new", "is not in the baseline")]
+    return [_verdict(key, old, new)] if old else []
+
+
+def _gone(old: Mapping[CaseKey, Sequence[Record]], new: Collection[CaseKey]) -> dict[CaseKey, list[Record]]:
+    """What the baseline alone has, by the key of a test that broke: without profile and shapes."""
+    found: dict[CaseKey, list[Record]] = {}
+    for key in old.keys() - set(new):
+        found.setdefault(replace(key, profile="", shapes="{}"), []).extend(old[key])
     return found
 
 
@@ -68,12 +87,6 @@ def against(baseline: Sequence[Record], records: Sequence[Record]) -> list[Diffe
 
 def _judged(records: Iterable[Record]) -> list[Record]:
     return [record for record in records if record.kind in JUDGED and record.verdict != "skipped"]
-
-
-def _new(key: CaseKey, records: Sequence[Record]) -> list[Difference]:
-    """A case of figures; a record without any only says that a test failed."""
-    measured = any(record.data for record in records)
-    return [Difference(key, "verdict", "new", "is not in the baseline")] if measured else []
 
 
 def _case(key: CaseKey, old: Sequence[Record], new: Sequence[Record], gate: Gate) -> list[Difference]:
@@ -100,12 +113,13 @@ def _rank(verdict: str) -> int:
 
 
 def _figure(key: CaseKey, figure: str, old: Sequence[Record], new: Sequence[Record]) -> list[Difference]:
-    """The worst of several baseline runs is what the newest must not exceed."""
+    """The worst number of several baseline runs is what the newest must not exceed; NaN is no number."""
     before = [n for n in (number(record.data.get(figure)) for record in old) if n is not None]
-    after = [n for n in (number(record.data.get(figure)) for record in new) if n is not None]
-    if not before or not after:
+    value = largest(record.data.get(figure) for record in new)
+    if not before or value is None:
         return []
-    high, low, value = max(before), min(before), max(after)
+    bounds = [n for n in before if math.isfinite(n)] or before
+    high, low = max(bounds), min(bounds)
     allowed, gained = (_mre_bounds if figure == "mre" else _drop_bounds)(key, high, low)
     status: Status = "same"
     # NaN compares with nothing: a figure that is not a number is worse than every number.
@@ -128,21 +142,35 @@ def _drop_bounds(_key: CaseKey, high: float, low: float) -> tuple[float, float]:
 
 
 def _latency(key: CaseKey, old: Sequence[Record], new: Sequence[Record], gate: Gate) -> list[Difference]:
+    """A difference for each machine that the new runs were measured on."""
     old, new = ([record for record in side if "host" in record.data] for side in (old, new))
-    if not old or not new:
+    machines: dict[tuple[tuple[str, str], ...], list[Record]] = {}
+    for record in new:
+        machines.setdefault(tuple(machine(record).items()), []).append(record)
+    if not old:
         return []
+    found = [_latency_on(key, old, fresh, gate) for fresh in machines.values()]
+    return found if len(found) == 1 else list(map(_placed, found, machines))
+
+
+def _placed(difference: Difference, on: Iterable[tuple[str, str]]) -> Difference:
+    """The difference with the machine that it was measured on."""
+    return replace(difference, text=f"{difference.text}, on {' '.join(value for _, value in on)}")
+
+
+def _latency_on(key: CaseKey, old: Sequence[Record], new: Sequence[Record], gate: Gate) -> Difference:
+    """The difference of records of one machine."""
     after = machine(new[-1])
     alike = [record for record in old if not differences(machine(record), after)]
     if not alike or not after:
         reasons = differences(machine(old[-1]), after) or ["the machine is not recorded"]
-        return [Difference(key, "p50_s", "not comparable", "not comparable: " + "; ".join(reasons))]
-    fresh = [record for record in new if not differences(machine(record), after)]
+        return Difference(key, "p50_s", "not comparable", "not comparable: " + "; ".join(reasons))
     try:
-        change = latency_change(alike, fresh, gate)
+        change = latency_change(alike, new, gate)
     except UsageError as error:
-        return [Difference(key, "p50_s", "not comparable", f"not comparable: {error}")]
+        return Difference(key, "p50_s", "not comparable", f"not comparable: {error}")
     text = f"{change.base_s * 1e3:.4g} ms -> {change.new_s * 1e3:.4g} ms: {change.why}"
-    return [Difference(key, "p50_s", _STATUS[change.finding], text, change.to_json())]
+    return Difference(key, "p50_s", _STATUS[change.finding], text, change.to_json())
 
 
 def latency_change(old: Sequence[Record], new: Sequence[Record], gate: Gate = DEFAULT_GATE) -> Change:

@@ -95,7 +95,7 @@ class Collector:
             finished=now(),
             complete=complete,
             exit_status=exit_status,
-            records=tuple(self.records),
+            records=tuple(self._named(record) for record in self.records),
             tests=tuple(self.tests),
         )
 
@@ -103,6 +103,11 @@ class Collector:
         """Whether a record says more of `case` than that a test was skipped."""
         found = (r.verdict for r in reversed(self.records) if (r.model, r.precision) == case)
         return any(verdict != "skipped" for verdict in found)
+
+    def _named(self, record: Record) -> Record:
+        """A record of a test that broke before `auto` had chosen a backend names the one that it chose."""
+        chosen = next((one.backend for one in self.records if one.backend != "auto"), "auto")
+        return replace(record, backend=chosen) if record.backend == "auto" else record
 
     def _append(self, line: Mapping[str, Any]) -> None:
         """Keep a line; a full disk costs the journal, not the run, whose end tells of it."""

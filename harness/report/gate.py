@@ -5,11 +5,12 @@
 2. Rounds of one run share the machine's state (clocks, neighbours, memory layout), which the test
    cannot see.  So a change must also exceed max(`min_effect`, `cov_factor` x run-to-run CoV).
 3. The run-to-run CoV starts from `assumed_cov`, which weighs as much as `assumed_runs` runs, and is
-   replaced by what the runs show as there are more of them: few runs understate their own spread.  The
-   standard error within a run is joined to it.
+   replaced by what the baseline's runs show as there are more of them: few runs understate their own
+   spread.  New runs start from what the baseline shows, so they can only widen it: those measured again
+   in one run share its state.  The standard error within a run is joined to it.
 4. With several new runs each of them must show the change: a machine that was slow once is no regression.
-5. Interleaved runs shared the machine's state round by round: their rounds are compared pair by pair,
-   each pair divided by its own mean, and the CoV is the standard error of the pairs' ratios; runs
+5. Interleaved runs shared the machine's state round by round: their rounds are compared pair by pair, in
+   a Wilcoxon signed-rank test of the pairs' ratios, and the CoV is the standard error of these; runs
    measured again add pairs, and rule 4 does not apply.
 
 Noise too wide to see what matters is said (`smallest_effect`), never gated away.
@@ -19,11 +20,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from harness.errors import UsageError
 
 Run = Sequence[float]
 Finding = Literal["same", "slower", "faster", "undecided"]
@@ -69,18 +72,14 @@ def compare(
 ) -> Change:
     """The change from `base` to `new`, each one or more runs of rounds' medians in seconds.
 
-    `paired` is for interleaved runs, as many on either side, round i beside round i.
+    `paired` is for interleaved runs, as many on either side, round i beside round i.  Raises UsageError
+    where their rounds do not pair.
     """
     old_s, new_s = _middle(base), _middle(new)
     rounds = _flat(base), _flat(new)
-    if paired:
-        effect, cov = _paired(*rounds)
-        mean = np.sqrt(rounds[0] * rounds[1])
-        rounds = rounds[0] / mean, rounds[1] / mean
-    else:
-        effect, cov = new_s / old_s - 1, max(run_cov(base, gate), run_cov(new, gate))
+    effect, cov = _paired(*rounds) if paired else (new_s / old_s - 1, _joint_cov(base, new, gate))
     smallest = max(gate.min_effect, gate.cov_factor * cov)
-    p, least = _mann_whitney(*rounds, slower=effect > 0)
+    p, least = (_signed_rank if paired else _mann_whitney)(*rounds, slower=effect > 0)
     finding, why = _judge(effect, smallest, p, least, gate)
     if finding in ("slower", "faster") and not (paired or _in_every_run(new, old_s, effect, gate)):
         finding, why = "same", f"{effect:+.1%}, but not in each of {len(new)} runs"
@@ -89,11 +88,20 @@ def compare(
 
 def run_cov(runs: Sequence[Run], gate: Gate) -> float:
     """Run-to-run coefficient of variation, a fraction: rule 3."""
+    within = float(np.median([_standard_error(np.asarray(run)) for run in runs]))
+    return math.hypot(_between(runs, gate), within)
+
+
+def _joint_cov(base: Sequence[Run], new: Sequence[Run], gate: Gate) -> float:
+    known = replace(gate, assumed_cov=_between(base, gate))
+    return max(run_cov(base, gate), run_cov(new, known))
+
+
+def _between(runs: Sequence[Run], gate: Gate) -> float:
+    """CoV of the runs' medians, the assumed one among them."""
     middles = np.array([np.median(run) for run in runs])
     seen = float(np.sum((middles / np.median(middles) - 1) ** 2))
-    between = (gate.assumed_runs * gate.assumed_cov**2 + seen) / (gate.assumed_runs + len(runs) - 1)
-    within = float(np.median([_standard_error(np.asarray(run)) for run in runs]))
-    return math.sqrt(between + within**2)
+    return math.sqrt((gate.assumed_runs * gate.assumed_cov**2 + seen) / (gate.assumed_runs + len(runs) - 1))
 
 
 def _in_every_run(new: Sequence[Run], old_s: float, effect: float, gate: Gate) -> bool:
@@ -113,6 +121,8 @@ def _judge(effect: float, smallest: float, p: float, least: float, gate: Gate) -
 
 def _paired(base: NDArray[np.float64], new: NDArray[np.float64]) -> tuple[float, float]:
     """Median of the pairs' ratios less 1, and its standard error."""
+    if len(base) != len(new):
+        raise UsageError(f"interleaved rounds do not pair: {len(base)} beside {len(new)}")
     ratios = new / base
     return float(np.median(ratios)) - 1, _standard_error(ratios)
 
@@ -142,6 +152,16 @@ def _mann_whitney(
     side: Literal["greater", "less"] = "greater" if slower else "less"
     p = float(mannwhitneyu(new, base, alternative=side).pvalue)
     return p, 1 / math.comb(len(base) + len(new), len(base))
+
+
+def _signed_rank(base: NDArray[np.float64], new: NDArray[np.float64], *, slower: bool) -> tuple[float, float]:
+    """p of a shift of the pairs to the side asked for, and the least p that so many pairs can give."""
+    from scipy.stats import wilcoxon
+
+    side: Literal["greater", "less"] = "greater" if slower else "less"
+    shifts = np.log(new / base)
+    p = float(wilcoxon(shifts, alternative=side).pvalue) if shifts.any() else 1.0
+    return p, 0.5 ** len(shifts)
 
 
 def _middle(runs: Sequence[Run]) -> float:

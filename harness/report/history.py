@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from harness.errors import UsageError
@@ -35,6 +35,12 @@ def runs_of(paths: Iterable[Path]) -> list[Results]:
 def records_of(runs: Iterable[Results]) -> list[Record]:
     """All records of `runs`, in the order of runs."""
     return [record for run in runs for record in run.records]
+
+
+def before(base: Sequence[Results], new: Sequence[Results]) -> list[Results]:
+    """The runs of `base` without those of `new`, which are no baseline of themselves; all if none is left."""
+    names = {run.run for run in new}
+    return [run for run in base if run.run not in names] or list(base)
 
 
 def by_age(runs: Iterable[Results]) -> list[Results]:

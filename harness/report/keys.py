@@ -80,6 +80,12 @@ def latencies_of(record: Record) -> list[Latency]:
     return [latency_of(record), *again]
 
 
+def largest(values: Iterable[Any]) -> float | None:
+    """The largest number among `values`, NaN above all of them; None without any."""
+    numbers = [n for n in map(number, values) if n is not None]
+    return next((n for n in numbers if n != n), max(numbers, default=None))
+
+
 def number(value: Any) -> float | None:
     """`value` as a float (`nan` and `inf` may be text); None if it is none."""
     if value is None or isinstance(value, bool):

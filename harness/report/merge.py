@@ -36,14 +36,22 @@ def merge(runs: Sequence[Results]) -> Merged:
     """Join runs, merged ones among them.  Raises UsageError without any."""
     if not runs:
         raise UsageError("report merge: no runs to merge")
+    ordered, conflicts = _apart(runs)
+    return Merged(_join(ordered), tuple(sorted({*conflicts, *_conflicts(ordered)})))
+
+
+def apart(runs: Iterable[Results]) -> list[Results]:
+    """The plain runs that `runs` are or were made of, each once, oldest first."""
+    return _apart(runs)[0]
+
+
+def _apart(runs: Iterable[Results]) -> tuple[list[Results], list[str]]:
     parts: dict[str, Results] = {}
     conflicts: list[str] = []
     for part in by_age(part for run in runs for part in split(run)):
-        joined, found = _same_run(parts.get(part.run, part), part)
-        parts[part.run] = joined
+        parts[part.run], found = _same_run(parts.get(part.run, part), part)
         conflicts += found
-    ordered = by_age(parts.values())
-    return Merged(_join(ordered), tuple(sorted({*conflicts, *_conflicts(ordered)})))
+    return by_age(parts.values()), conflicts
 
 
 def split(run: Results) -> list[Results]:

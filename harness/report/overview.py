@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from harness.precision import Precision
-from harness.report.keys import number
+from harness.report.keys import largest, number
 from harness.report.records import Record
 
 SEVERITY = (
     "skipped", "pass", "unverified", "precision-limited", "fail", "engine-suspect", "error",
 )  # fmt: skip
 """Verdicts, the worst last."""
+_FIGURE = re.compile(r"'[^']*'|(\d+\.\d+(?:e[+-]?\d+)?)")
+"""A name in quotes, which is kept, or a figure."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Row:
 
     `verdicts` is kind -> worst verdict.  `mre` is the largest of all outputs, `limit` its bound; `drop` is
     that of the task metric; `build_s` is None for an engine from the cache;
-    `p50_s` is that of the first shape measured.
+    `p50_s` is that of the first shape measured; `warnings` counts those of `distinct`.
     """
 
     model: str
@@ -76,8 +79,21 @@ def _row(model: str, precision: str, backend: str, group: Sequence[Record]) -> R
         build_s=number(engine.get("build_s")),
         cached=bool(engine.get("hit", False)),
         p50_s=next((number(r.data.get("p50_s")) for r in group if r.kind == "latency"), None),
-        warnings=sum(len(record.warnings) for record in group),
+        warnings=len(distinct(warning for record in group for warning in record.warnings)),
     )
+
+
+def distinct(warnings: Iterable[str]) -> list[str]:
+    """Warnings that say different things: of those that differ in figures alone, the largest and how many."""
+    groups: dict[str, list[str]] = {}
+    for warning in dict.fromkeys(warnings):
+        groups.setdefault(_FIGURE.sub(lambda m: "#" if m[1] else m[0], warning), []).append(warning)
+    return [_largest_of(group) for group in groups.values()]
+
+
+def _largest_of(group: Sequence[str]) -> str:
+    largest = max(group, key=lambda text: [float(n) for n in _FIGURE.findall(text) if n])
+    return largest if len(group) == 1 else f"{largest} (the largest of {len(group)})"
 
 
 def _verdict(verdicts: Mapping[str, str]) -> str:
@@ -87,6 +103,4 @@ def _verdict(verdicts: Mapping[str, str]) -> str:
 
 
 def _largest(data: Iterable[Mapping[str, Any]], key: str) -> float | None:
-    numbers = [n for n in (number(item.get(key)) for item in data) if n is not None]
-    # NaN is the worst that can be: max() alone would lose it.
-    return next((n for n in numbers if n != n), max(numbers, default=None))
+    return largest(item.get(key) for item in data)

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.report.collect import BAD
-from harness.report.keys import number
-from harness.report.overview import SEVERITY, worst
+from harness.report.keys import largest, number
+from harness.report.overview import SEVERITY, distinct, worst
 from harness.report.records import Record
 
 DIGITS = 5
@@ -75,7 +75,7 @@ def _case(precision: str, backend: str, run: str, found: Sequence[Record]) -> di
         "nodes": dict(_mapping(got.get("nodes"))),
         "kept": _kept(got.get("fp32_kept"), _mapping(_mapping(manifest.get("lowering")).get("kept"))),
         "advice": next((r.data["advice"] for r in found if r.data.get("advice")), ""),
-        "warnings": list(dict.fromkeys(w for record in found for w in record.warnings)),
+        "warnings": distinct(w for record in found for w in record.warnings),
         "skipped": list(dict.fromkeys(r.message for r in found if r.verdict == "skipped" and r.message)),
         "hashes": {"manifest": manifest.get("hash"), **_flat(_mapping(manifest.get("hashes")))},
         "versions": dict(_mapping(manifest.get("versions"))),
@@ -193,9 +193,7 @@ def _cell(value: Any) -> Any:
 
 
 def _largest(found: Iterable[Record], kind: str, key: str) -> Any:
-    numbers = [n for n in (number(r.data.get(key)) for r in found if r.kind == kind) if n is not None]
-    largest = next((n for n in numbers if n != n), max(numbers, default=None))
-    return short(largest)
+    return short(largest(r.data.get(key) for r in found if r.kind == kind))
 
 
 def _measured(record: Record) -> bool:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from harness.errors import UsageError
 from harness.report.html import GLYPHS, render
 from harness.report.keys import CaseKey, case_key, latency_of, machine, number
-from harness.report.merge import split
+from harness.report.merge import apart
 from harness.report.overview import SEVERITY
 from harness.report.payload import short
 from harness.report.records import Record
@@ -23,8 +26,8 @@ WATCHED = ("backend", "provider", "processor", "platform", "python", "harness")
 
 
 def page(runs: Sequence[Results]) -> str:
-    """The page over `runs`, oldest first; merged runs are taken apart."""
-    parts = [part for run in runs for part in split(run)]
+    """The page over `runs`, each once, oldest first; merged runs are taken apart."""
+    parts = apart(runs)
     data = {
         "runs": [{"run": run.run, "started": run.started} for run in parts],
         "changes": changes(parts),
@@ -81,13 +84,19 @@ def _case(key: CaseKey, records: Mapping[int, Record], count: int) -> dict[str, 
         "spread": [_spread(records.get(i)) for i in range(count)] if key.kind == "latency" else [],
         "limit": short(last.data.get("limit", last.data.get("allowed_drop"))),
         "severity": SEVERITY.index(last.verdict) if last.verdict in SEVERITY else len(SEVERITY),
-        "change": _change([_figure(records.get(i), figures[0]) for i in range(count)]),
+        "change": _change([_figure(record, figures[0]) for record in _comparable(records)]),
     }
 
 
 def _figure(record: Record | None, name: str) -> Any:
     value = number(record.data.get(name)) if record else None
-    return None if value is None or value != value else short(value)
+    return short(value)
+
+
+def _comparable(records: Mapping[int, Record]) -> list[Record]:
+    """Records of the machine that the last was measured on, in order; of any where machines do not matter."""
+    last = machine(records[max(records)])
+    return [records[i] for i in sorted(records) if machine(records[i]) == last]
 
 
 def _spread(record: Record | None) -> list[Any] | None:
@@ -102,12 +111,11 @@ def _spread(record: Record | None) -> list[Any] | None:
 
 
 def _change(values: Iterable[Any]) -> float | None:
-    """The newest figure against the median of those before, as a fraction."""
-    known = [value for value in values if value is not None]
-    if len(known) < 2:
-        return None
-    before = sorted(known[:-1])[(len(known) - 1) // 2]
-    return short(known[-1] / before - 1) if before else None
+    """The newest figure against the median of those before, as a fraction; None where there is no telling."""
+    *before, newest = [value for value in values if value is not None] or [None]
+    known = [value for value in before if math.isfinite(value)]
+    middle = float(np.median(known)) if known else 0.0
+    return short(newest / middle - 1) if middle > 0 and math.isfinite(newest) else None
 
 
 def _differences(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
