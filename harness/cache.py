@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -185,7 +186,7 @@ class _Place:
             return "absent"
         try:
             before, now = json.loads(self.last_key.read_bytes()), json.loads(self.key)
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return "absent"
         if not isinstance(before, dict) or before == now:
             return "absent"
@@ -199,7 +200,8 @@ class _Place:
             self.parent.mkdir()
         for dead in self.parent.glob(f".{self.digest}-*"):
             shutil.rmtree(dead, ignore_errors=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{self.digest}-", dir=self.parent))
+        fresh = self.parent / f".{self.digest}-{secrets.token_hex(8)}"
+        fresh.mkdir()  # With the mode that the umask says: others may share the cache.
         try:
             manifest = self._fill(fresh, make)
             self._swap_in(fresh)

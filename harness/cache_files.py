@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,12 +28,12 @@ def read_manifest(path: Path) -> Mapping[str, Any]:
     """The manifest in `path`, as far as its form goes.  Raises UnfitError."""
     if path.is_symlink():
         raise UnfitError("foreign: its manifest is a symbolic link")
+    if not path.is_file():
+        raise UnfitError("damaged: no manifest")
+    data = path.read_bytes()
     try:
-        data = path.read_bytes()
         manifest = json.loads(data)
-    except FileNotFoundError as error:
-        raise UnfitError("damaged: no manifest") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnfitError(f"damaged: its manifest is not JSON ({error})") from error
     if (
         not isinstance(manifest, dict)
@@ -110,8 +110,9 @@ def file_digest(path: Path) -> str:
 
 def write_synced(path: Path, data: bytes) -> None:
     """Write a file that after a crash is either whole or as it was."""
-    handle, fresh = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    with os.fdopen(handle, "wb") as file:
+    # Not by tempfile, which keeps all but the owner from reading, whatever the umask says.
+    fresh = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
+    with fresh.open("xb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

@@ -220,7 +220,8 @@ def _fit(array: NDArray[Any], shape: Shape, batch_axis: int | None, start: int) 
         first = start if axis == batch_axis else 0
         if first or array.shape[axis] != size:
             array = np.take(array, np.arange(first, first + size), axis, mode="wrap")
-    return np.array(array, order="C", ndmin=0)
+    # Runtimes take the bytes as they are, whatever order the dtype states.
+    return np.array(array, array.dtype.newbyteorder("="), order="C", ndmin=0)
 
 
 def _generate(name: str, part: InputSpec, source: DataSource, shape: Shape, start: int) -> NDArray[Any]:

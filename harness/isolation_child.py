@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import select
+import selectors
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from harness.errors import DiedError, RunError
 
@@ -60,7 +60,7 @@ class Child:
         except BrokenPipeError:
             return self._process.wait()
         try:
-            answered = select.select([done], [], [], limit_s)[0]
+            answered = _readable(done, limit_s)
         except BaseException:  # Ctrl-C: nobody waits for the answer any more
             self.end()
             raise
@@ -85,6 +85,13 @@ class Child:
         return self._process.stdin, self._process.stdout
 
 
+def _readable(pipe: IO[bytes], limit_s: float) -> bool:
+    """Whether `pipe` has something, or its end, within `limit_s`; `select` takes no descriptor above 1023."""
+    with selectors.DefaultSelector() as waiting:
+        waiting.register(pipe, selectors.EVENT_READ)
+        return bool(waiting.select(limit_s))
+
+
 def surroundings() -> tuple[Any, ...]:
     """What a child takes over from its parent when it starts."""
     variables = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
@@ -99,7 +106,7 @@ def serve() -> None:
     calls, done = os.fdopen(os.dup(0), "rb", buffering=0), os.dup(1)
     faulthandler.enable(all_threads=False)
     _die_with_parent()
-    while select.select([calls], [], [], IDLE_S)[0] and (line := calls.readline()):
+    while _readable(calls, IDLE_S) and (line := calls.readline()):
         os.write(done, _serve_one(Path(os.fsdecode(line[:-1]))))
     os._exit(0)
 
@@ -161,7 +168,8 @@ def _limit(memory_bytes: int | None) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Not RLIMIT_AS: runtimes map far more than they use.  The hard limit stays: the next call has its own.
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (hard if memory_bytes is None else memory_bytes, hard))
+    known = [limit for limit in (memory_bytes, hard) if limit not in (None, resource.RLIM_INFINITY)]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(known, default=hard), hard))
 
 
 def _die_with_parent() -> None:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ from harness.spec_check import check_against_model
 from harness.trial import require_survives
 
 FLOAT64 = "computes in float64, which TensorRT lacks: engines compute in FP32, held against float64 outputs"
+CODE = ("lowering/*.py", "backends/*.py", "calibration/*.py", "onnx_*.py", "precision.py", "reference.py")
+LIBRARIES = ("onnx", "onnx-ir", "numpy", "ml-dtypes")
+"""They convert opsets, infer shapes and round weights."""
 REFUSALS = 3
 """How many of TensorRT's refusals are told."""
 
@@ -221,9 +225,10 @@ class _Again:
 
 @cache
 def code_digest() -> str:
-    """SHA-256, in hex, of the code that turns a model into what a runtime is given."""
+    """SHA-256, in hex, of the code that turns a model into what a runtime is given, libraries included."""
     root, found = Path(__file__).parent, hashlib.sha256()
-    files = (*root.glob("lowering/*.py"), *root.glob("backends/*.py"), *root.glob("onnx_*.py"))
+    found.update(repr([(name, version(name)) for name in LIBRARIES]).encode())
+    files = [path for pattern in CODE for path in root.glob(pattern)]
     for path in sorted(files):
         found.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return found.hexdigest()

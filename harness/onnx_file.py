@@ -45,6 +45,7 @@ def read(path: str | Path) -> ir.Model:
     for graph in _graphs_and_bodies(model):
         set_base_dir(graph, os.path.abspath(path.parent))
         _map_attributes(graph)
+    _allow_maps(model)
     _sort(model, path)
     return model
 
@@ -78,6 +79,17 @@ def _map_attributes(graph: ir.Graph) -> None:
             tensor = attribute.as_tensor()
             if isinstance(tensor, ir.ExternalTensor):
                 node.attributes[name] = ir.AttrTensor(name, ir.Tensor(tensor.numpy(), name=tensor.name))
+
+
+def _allow_maps(model: ir.Model) -> None:
+    """Raise the limit of open files by one for each external weight, whose map keeps a descriptor."""
+    import resource
+
+    values = (value for graph in all_graphs(model) for value in graph.initializers.values())
+    count = sum(isinstance(value.const_value, ir.ExternalTensor) for value in values)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if count and resource.RLIM_INFINITY not in (soft, hard):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft + count, hard), hard))
 
 
 def _sort(model: ir.Model, path: Path) -> None:
@@ -150,4 +162,6 @@ def digest(model: ir.Model) -> str:
 
 def _hash_tensor(found: hashlib._Hash, name: str, tensor: ir.TensorProtocol) -> None:
     found.update(f"{name!r} {tensor.dtype} {tensor.shape}\n".encode("utf-8", "backslashreplace"))
-    found.update(tensor.tobytes() if tensor.dtype != ir.DataType.STRING else repr(tensor.numpy()).encode())
+    strings = tensor.dtype == ir.DataType.STRING
+    # As a list: NumPy leaves out the middle of a long array.
+    found.update(repr(tensor.numpy().tolist()).encode() if strings else tensor.tobytes())

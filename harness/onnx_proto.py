@@ -184,10 +184,14 @@ def _check_external(tensor: onnx.TensorProto, path: Path) -> None:
         raise ModelError(f"{where}: {shorten(location)} is truncated: needs {end} bytes")
 
 
+_DIGITS = 19
+"""Digits of the largest offset and length that a file can have."""
+
+
 def _number(text: str | None, key: str, where: str) -> int | None:
     if text is None:
         return None
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > _DIGITS:
         raise ModelError(f"{where}: {key} {shorten(text)} is not a number")
     return int(text)
 

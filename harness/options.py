@@ -80,8 +80,11 @@ FLAGS: tuple[Flag, ...] = (
 
 
 def default_cache_dir() -> Path:
-    """The user's cache folder of this project; `$TRT_HARNESS_CACHE` moves it."""
-    return Path(os.environ.get("TRT_HARNESS_CACHE") or user_cache_path("trt-harness"))
+    """The user's cache folder of this project; `$TRT_HARNESS_CACHE` moves it.  Raises UsageError."""
+    try:
+        return Path(os.environ.get("TRT_HARNESS_CACHE") or user_cache_path("trt-harness"))
+    except RuntimeError as error:
+        raise UsageError("no home folder here: set TRT_HARNESS_CACHE to a folder for caches") from error
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ class Options:
             cuda=_one_of("--trt-cuda", given["trt_cuda"], CUDA_BINDINGS) if given["trt_cuda"] else None,
             cuda_graph=given["trt_cuda_graph"],
             cache_dir=cache_folder("--trt-cache-dir", given["trt_cache_dir"]),
-            report_dir=Path(given["trt_report_dir"] or default.report_dir).expanduser(),
+            report_dir=_expanded("--trt-report-dir", given["trt_report_dir"] or default.report_dir),
             strict=given["trt_strict"],
             allow_code=not given["trt_no_code"],
             layer_memory_bytes=parse_bytes("--trt-layer-memory", given["trt_layer_memory"]),
@@ -159,7 +162,7 @@ class Options:
 
 def cache_folder(option: str, path: str | os.PathLike[str] | None) -> Path:
     """The folder of cached things that `option` names, or the default one.  Raises UsageError for a file."""
-    found = Path(path or default_cache_dir()).expanduser()
+    found = _expanded(option, path or default_cache_dir())
     there = next(one for one in (found, *found.parents) if os.path.lexists(one))
     if not there.is_dir():
         raise UsageError(f"{option} = {str(found)!r}: {there} is no folder")
@@ -191,11 +194,18 @@ def _check_pairs(found: Options) -> None:
 def _baseline(path: str | None, interleave: bool) -> Path | None:
     if interleave and not path:
         raise UsageError("--trt-interleave: needs --trt-baseline")
-    return Path(path).expanduser() if path else None
+    return _expanded("--trt-baseline", path) if path else None
+
+
+def _expanded(option: str, path: str | os.PathLike[str]) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"{option} = {str(path)!r}: ~ names no home folder here") from error
 
 
 def _existing(option: str, path: str) -> Path:
-    found = Path(path).expanduser()
+    found = _expanded(option, path)
     if why := nothing_at(found):
         raise UsageError(f"{option} = {path!r}: {why}")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -48,6 +49,10 @@ class DataSource(Part):
             raise ValueError("`integers` needs low and high")
         if self.generator == "integers" and not all(float(bound).is_integer() for bound in self.bounds):
             raise ValueError("low and high of `integers` must be whole numbers")
+        if self.generator == "integers" and not -(2.0**63) <= self.bounds[0] <= self.bounds[1] <= 2.0**63:
+            raise ValueError("low and high of `integers` must lie within int64")
+        if self.generator == "uniform" and not math.isfinite(self.bounds[1] - self.bounds[0]):
+            raise ValueError("high - low must be a finite number")
         if self.generator == "normal" and bounds != (None, None):
             raise ValueError("`normal` takes mean and std, not low and high")
         if self.generator in ("uniform", "integers") and moments != (None, None):

@@ -81,6 +81,8 @@ def task_of(spec: ModelSpec, output_names: tuple[str, ...], *, allow_code: bool 
         if wanted.size != len(wanted) or wanted.dtype.kind not in "iuf":
             rule = f"labels are {wanted.dtype} of shape {wanted.shape}, must be one number for each sample"
             raise data_error(spec, "task.metric", "top1", rule)
+        if not (wanted == np.floor(wanted)).all():
+            raise data_error(spec, "task.metric", "top1", "labels must be whole numbers: classes")
         return Task(_named(spec, _first(top1)), wanted.reshape(-1), names[:1])
     metric = load_function(spec, "task.metric", spec.task.metric, allow_code=allow_code)
     return Task(metric, wanted, names)

@@ -367,3 +367,32 @@ def test_a_lock_held_too_long_is_an_error_that_names_it(cache: Cache, make: Make
         pytest.raises(CacheError, match=r"\.lock: held by another process for 0\.1 s"),
     ):
         Cache(cache.folder, timeout_s=0.1).get_or_make("engine", KEY, make)
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_who_may_read_an_entry_is_what_the_umask_says(cache: Cache, make: Maker, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        folder = cache.get_or_make("engine", {"a": 1}, make, label="net").folder
+    finally:
+        os.umask(before)
+    paths = [folder, *folder.rglob("*"), *folder.parent.glob("*.last")]
+    assert {path.stat().st_mode & 0o777 for path in paths} <= {0o777 & ~mask, 0o666 & ~mask}
+
+
+def nest_the_manifest(entry: Entry) -> None:
+    (entry.folder / "manifest.json").write_text("[" * 100_000)
+
+
+def make_the_manifest_a_pipe(entry: Entry) -> None:
+    (entry.folder / "manifest.json").unlink()
+    os.mkfifo(entry.folder / "manifest.json")
+
+
+@pytest.mark.parametrize("harm", [nest_the_manifest, make_the_manifest_a_pipe])
+def test_a_manifest_that_nothing_should_read_is_made_again(
+    cache: Cache, make: Maker, entry: Entry, harm: Callable[[Entry], None]
+) -> None:
+    key = json.loads((entry.folder / "manifest.json").read_bytes())["key"]
+    harm(entry)
+    assert cache.get_or_make(entry.folder.parent.name, key, make).reason.startswith("damaged: ")

@@ -170,10 +170,13 @@ def test_generators_keep_their_bounds(dtype, source, low, high):
         ("int64", {"generator": "normal"}),
         ("uint8", {"generator": "integers", "low": 0, "high": 257}),
         ("bool", {"generator": "integers", "low": 0, "high": 3}),
+        ("uint64", {"generator": "integers", "low": 0, "high": 1.8e19}),
+        ("float32", {"generator": "integers", "low": 0, "high": 1e300}),
+        ("float32", {"generator": "uniform", "low": -1e308, "high": 1e308}),
     ],
 )
 def test_generators_that_do_not_fit_the_dtype(dtype, source):
-    with pytest.raises(ValueError, match=r"integers|must lie within"):
+    with pytest.raises(ValueError, match=r"integers|must lie within|must be a finite"):
         generated(dtype, **source)
 
 
@@ -269,3 +272,10 @@ def test_members_are_read_as_numpy_reads_them(tmp_path, order):
     spec = read_spec(write_example(tmp_path))
     np.savez_compressed(tmp_path / "data.npz", rows=array)
     assert np.array_equal(Feeds(spec).feed({"input": (5, 4)})["input"], array)
+
+
+def test_data_of_another_byte_order_are_fed_in_this_machines(tmp_path):
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    fed = Feeds(saved(tmp_path, array.astype(array.dtype.newbyteorder()))).feed({"x": (2, 3)})["x"]
+    assert fed.dtype.isnative
+    assert np.array_equal(fed, array)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import math
 import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -147,3 +149,24 @@ def test_a_released_child_is_gone() -> None:
     release()
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)
+
+
+def _in_another_python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+def test_a_limit_above_what_the_system_allows_is_the_systems() -> None:
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_DATA, (4 << 30, 4 << 30))\n"
+    call = "from harness.isolation import isolated; print(isolated(len, 'abc', memory_bytes=8 << 30))"
+    assert _in_another_python(limit + call) == "3\n"
+
+
+def test_a_process_with_many_open_files_has_children_too() -> None:
+    many = (
+        "import os, resource; hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))\n"
+        "kept = [os.dup(0) for _ in range(1100)]\n"
+    )
+    call = "from harness.isolation import isolated; print(isolated(len, 'abc'))"
+    assert _in_another_python(many + call) == "3\n"

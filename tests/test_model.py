@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from harness.model import Subject
 from harness.precision import Precision, PrecisionPlan
 from harness.reference import mre
 from harness.spec_file import read_spec
+from harness.trial import require_survives
 from tests.helpers_lowering import model
 
 RNG = np.random.default_rng(0)
@@ -174,3 +176,23 @@ def test_a_source_that_is_not_onnx_is_refused_not_ignored(folder: Path, tmp_path
     networked = replace(subject, spec=subject.spec.model_copy(update={"model": source}))
     with pytest.raises(NotHonouredError, match=r"mlp: onnxruntime builds from ONNX, not 'net\.py:build'"):
         networked.engine(Precision.FP32)
+
+
+def test_the_digest_of_the_code_covers_the_libraries_that_lower(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = module.code_digest.__wrapped__()
+    monkeypatch.setattr(module, "version", lambda name: "other" if name == "onnx" else version(name))
+    assert module.code_digest.__wrapped__() != before
+
+
+def test_what_another_runtime_or_code_found_is_found_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = subject_of(folder, tmp_path)
+    first.calibration(Precision.INT8)
+    monkeypatch.setattr("onnxruntime.__version__", "other")
+    again = subject_of(folder, tmp_path).calibration(Precision.INT8)
+    assert "runtime" in again.reason
+    assert len(list((tmp_path / "trial").glob("*/manifest.json"))) == 2
+    monkeypatch.setattr(module, "code_digest", lambda: "other")
+    require_survives(subject_of(folder, tmp_path))
+    assert len(list((tmp_path / "trial").glob("*/manifest.json"))) == 3

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -293,3 +295,46 @@ def test_other_formats_are_named_with_the_way_out(tmp_path: Path, suffix: str) -
     path.write_bytes(b"anything")
     with pytest.raises(ModelError, match=r"model\.\w+: a .*(convert|export|name) it"):
         onnx_file.read(path)
+
+
+STRINGS = "g (int64[1] x) => (string[1] y) { y = Gather(s, x) }"
+
+
+def test_the_digest_sees_every_string_of_a_long_list(tmp_path: Path) -> None:
+    def digest(word: str) -> str:
+        words = [f"w{k}" for k in range(1500)] + [word] + [f"w{k}" for k in range(1500)]
+        built = proto(STRINGS)
+        built.graph.initializer.append(onnx.helper.make_tensor("s", TensorProto.STRING, [len(words)], words))
+        (tmp_path / "m.onnx").write_bytes(built.SerializeToString())
+        return onnx_file.digest(onnx_file.read(tmp_path / "m.onnx"))
+
+    assert digest("one") != digest("other")
+
+
+def test_external_data_at_an_offset_of_many_digits(tmp_path: Path) -> None:
+    save_external(tmp_path)
+    (tmp_path / "w.bin").write_bytes(W.tobytes())
+    refused(save_external(tmp_path, offset="9" * 5000), "offset .* is not a number")
+
+
+def test_more_external_weights_than_files_may_be_open(tmp_path: Path) -> None:
+    names = [f"w{k}" for k in range(40)]
+    nodes = "".join(f" t{k + 1} = Add(t{k}, w{k})" for k in range(40))
+    built = proto(f"g (float[512] t0) => (float[512] t40) {{{nodes} }}")
+    for name in names:
+        tensor = built.graph.initializer.add(
+            name=name, data_type=1, dims=[512], data_location=TensorProto.EXTERNAL
+        )
+        tensor.external_data.add(key="location", value="w.bin")
+    (tmp_path / "w.bin").write_bytes(bytes(2048))
+    (tmp_path / "m.onnx").write_bytes(built.SerializeToString())
+    code = (
+        "import os, resource, sys; from harness import onnx_file\n"
+        "limit = len(os.listdir('/proc/self/fd')) + 20\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))\n"
+        "print(onnx_file.digest(onnx_file.read(sys.argv[1])))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "m.onnx")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

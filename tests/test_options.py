@@ -38,6 +38,10 @@ def test_values_are_taken(tmp_path):
         ({"trt_layer_memory": "much"}, ["--trt-layer-memory", "'much'", "KiB"]),
         ({"trt_cuda": "cupy"}, ["--trt-cuda", "'cupy'", "cuda-python, pycuda"]),
         ({"trt_layer_memory": "0"}, ["--trt-layer-memory", "> 0"]),
+        ({"trt_spec": ["~nobody-here/s"]}, ["--trt-spec = '~nobody-here/s'", "no home folder"]),
+        ({"trt_cache_dir": "~nobody-here"}, ["--trt-cache-dir = '~nobody-here'", "no home folder"]),
+        ({"trt_report_dir": "~nobody-here"}, ["--trt-report-dir = '~nobody-here'", "no home folder"]),
+        ({"trt_baseline": "~nobody-here"}, ["--trt-baseline = '~nobody-here'", "no home folder"]),
         ({"trt_cuda_graph": True}, ["--trt-cuda-graph: needs --trt-provider CUDAExecutionProvider"]),
         (
             {"trt_backend": "tensorrt", "trt_provider": "CPUExecutionProvider"},
@@ -90,3 +94,11 @@ def test_the_baseline_that_a_test_fails_against_is_repeated():
 def test_changed_names_only_what_differs():
     assert Options().changed() == []
     assert Options(models=("a", "b")).changed() == ["models=a,b"]
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch):
+    for name in ("HOME", "XDG_CACHE_HOME", "TRT_HARNESS_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as where the user has no entry either
+    with pytest.raises(UsageError, match="set TRT_HARNESS_CACHE"):
+        Options.parse({})

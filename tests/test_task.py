@@ -146,3 +146,11 @@ def test_a_metric_that_is_no_number(spec):
     task = replace(task_of(spec, ("y",)), metric=lambda *_: "good")
     with pytest.raises(DataError, match=r"task\.metric: returned 'good', must return a number"):
         task.score(lambda feed: {"y": labelled(0, len(feed["x"]))}, Feeds(spec), {"x": (4, 4)})
+
+
+@pytest.mark.parametrize("wrong", [0.5, np.nan])
+def test_labels_that_are_no_class_are_not_only_wrong(spec, wrong):
+    data = np.load(spec.folder / "data.npz")
+    np.savez(spec.folder / "data.npz", x=data["x"], labels=data["labels"] + wrong)
+    with pytest.raises(DataError, match=r"task\.metric = 'top1': labels must be whole numbers"):
+        task_of(spec, ("y",))

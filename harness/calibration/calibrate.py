@@ -151,7 +151,9 @@ def _key(
     model_digest: str,
 ) -> dict[str, JSON]:
     """Everything the ranges depend on; `auto` depends on the plan, the other methods do not."""
-    data, count = describe(samples)
+    from harness.backends.onnxruntime import OnnxRuntimeBackend
+
+    (data, count), info = describe(samples), OnnxRuntimeBackend().info()
     if count == 0:
         raise DataError("calibration: no samples; at least one is needed")
     auto = spec.method == "auto"
@@ -159,6 +161,8 @@ def _key(
         "algorithm": ALGORITHM,
         "model": model_digest,
         "data": data,
+        "runtime": info.version,
+        "device": info.device,
         "method": spec.method,
         "percentile": spec.percentile if spec.method in ("percentile", "auto") else None,
         "tensors": sorted(tensors),
