@@ -10,7 +10,10 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.errors import BackendUnavailableError
+
 CPU_PROVIDER = "CPUExecutionProvider"
+SMI_S = 60.0
 GPU, CPUS = "trt_gpu", "trt_cpus"
 """Keys of what a worker is told: its GPU as CUDA names it, and the numbers of its processors."""
 
@@ -29,13 +32,24 @@ def gpu_names() -> tuple[str, ...]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return tuple(_valid(visible.split(",")))
+    lines = asked_of_smi("--query-gpu=uuid", "--format=csv,noheader")
+    return tuple(line.strip() for line in lines if line.strip().startswith("GPU-"))
+
+
+def asked_of_smi(*arguments: str) -> list[str]:
+    """The lines that nvidia-smi answers; none where it is not installed or fails.
+
+    Raises BackendUnavailableError where it hangs, as it does with a driver that is stuck.
+    """
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return ()
-    command = [tool, "--query-gpu=uuid", "--format=csv,noheader"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    lines = answer.stdout.splitlines() if answer.returncode == 0 else []
-    return tuple(line.strip() for line in lines if line.strip().startswith("GPU-"))
+        return []
+    command = [tool, *arguments]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SMI_S)
+    except subprocess.TimeoutExpired as error:
+        raise BackendUnavailableError(f"nvidia-smi did not answer within {SMI_S:g} s: {tool}") from error
+    return answer.stdout.splitlines() if answer.returncode == 0 else []
 
 
 def _valid(names: Sequence[str]) -> list[str]:

@@ -83,12 +83,14 @@ def _map_attributes(graph: ir.Graph) -> None:
 
 def _allow_maps(model: ir.Model) -> None:
     """Raise the limit of open files by one for each external weight, whose map keeps a descriptor."""
-    import resource
-
     values = (value for graph in all_graphs(model) for value in graph.initializers.values())
     count = sum(isinstance(value.const_value, ir.ExternalTensor) for value in values)
+    if not count:
+        return
+    import resource
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if count and resource.RLIM_INFINITY not in (soft, hard):
+    if resource.RLIM_INFINITY not in (soft, hard):
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft + count, hard), hard))
 
 

@@ -163,9 +163,9 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """`-n auto`: as many workers as GPUs, where the suites run on GPUs."""
     with _usage():
         options = Options.parse(vars(config.option))
-    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ or not _concerns(config, options, _bundled(config)):
-        return None
-    return worker_count(options.backend, options.provider)
+        if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ or not _concerns(config, options, _bundled(config)):
+            return None
+        return worker_count(options.backend, options.provider)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -281,7 +281,7 @@ def _usage() -> Iterator[None]:
     """A user's mistake becomes pytest's: one line, exit code 4."""
     try:
         yield
-    except errors.UsageError as error:
+    except (errors.UsageError, errors.BackendUnavailableError) as error:
         raise pytest.UsageError(str(error)) from error
 
 

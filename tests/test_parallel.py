@@ -12,6 +12,8 @@ import pytest
 
 from harness import gpus, parallel
 from harness.backends import ort_session
+from harness.backends.ort_device import gpu_facts
+from harness.errors import BackendUnavailableError
 from harness.gpus import Pool, gpu_names, settle, share, uses_gpus
 from harness.options import Options
 from harness.parallel import Parallel, models_of, worker_count
@@ -51,6 +53,14 @@ def test_without_the_variable_all_gpus_are_taken(tmp_path: Path, monkeypatch: py
     fake_smi(tmp_path, monkeypatch)
     assert gpu_names() == ("GPU-aa", "GPU-bb")
     assert worker_count("onnxruntime", "CUDAExecutionProvider") == 2
+
+
+def test_a_driver_that_is_stuck_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_smi(tmp_path, monkeypatch, "#!/bin/sh\nexec sleep 60\n")
+    monkeypatch.setattr(gpus, "SMI_S", 0.2)
+    for ask in (gpu_names, gpu_facts.__wrapped__):
+        with pytest.raises(BackendUnavailableError, match=r"nvidia-smi did not answer within 0\.2 s"):
+            ask()
 
 
 def test_a_tool_without_a_driver_means_no_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

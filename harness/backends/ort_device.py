@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import os
 import platform
-import shutil
-import subprocess
 from pathlib import Path
+
+from harness.gpus import asked_of_smi
 
 CPU_INFO = Path("/proc/cpuinfo")
 GPU_FIELDS = {
@@ -37,13 +37,13 @@ def visible_gpu(index: int) -> str | None:
 
 @functools.cache
 def gpu_facts(index: int = 0) -> dict[str, str]:
-    """Name, driver, compute capability and UUID of the GPU that CUDA numbers `index`; empty without one."""
-    tool, name = shutil.which("nvidia-smi"), visible_gpu(index)
-    if tool is None or name is None:
+    """Name, driver, compute capability and UUID of the GPU that CUDA numbers `index`; empty without one.
+
+    Raises BackendUnavailableError where nvidia-smi hangs.
+    """
+    name = visible_gpu(index)
+    if name is None:
         return {}
-    command = [tool, f"--query-gpu={','.join(GPU_FIELDS)}", "--format=csv,noheader", f"--id={name}"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
-    values = [value.strip() for value in answer.stdout.splitlines()[0].split(",")] if answer.stdout else []
-    if answer.returncode != 0 or len(values) != len(GPU_FIELDS):
-        return {}
-    return dict(zip(GPU_FIELDS.values(), values, strict=True))
+    query = (f"--query-gpu={','.join(GPU_FIELDS)}", "--format=csv,noheader", f"--id={name}")
+    values = [value.strip() for line in asked_of_smi(*query)[:1] for value in line.split(",")]
+    return dict(zip(GPU_FIELDS.values(), values, strict=True)) if len(values) == len(GPU_FIELDS) else {}
