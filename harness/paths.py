@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+SPEC_NAME = "spec.toml"
+"""What a spec is called in a folder."""
+
 
 def no_file(path: Path) -> str | None:
     """Why `path` is no file that can be read; None if it is one."""

@@ -16,12 +16,11 @@ from pydantic import ValidationError
 from tomlkit.items import InlineTable, Table
 
 from harness.errors import SpecError
-from harness.paths import no_file, nothing_at
+from harness.paths import SPEC_NAME, no_file, nothing_at
 from harness.precision import Precision
 from harness.spec import DataSource, ModelSpec
 from harness.spec_errors import dotted, one_line, spec_error
 
-SPEC_NAME = "spec.toml"
 MAX_BYTES = 4 * 2**20
 """A spec larger than this is no spec."""
 

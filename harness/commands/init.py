@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError
-
-NAME = "spec.toml"
+from harness.paths import SPEC_NAME
 
 
 def add(subparsers: Any) -> None:
@@ -17,7 +16,9 @@ def add(subparsers: Any) -> None:
     text = "write a spec for an ONNX file: shapes that run, generated data, comments on every key"
     parser = subparsers.add_parser("init", help=text, description=text)
     parser.add_argument("model", type=Path, metavar="MODEL", help="ONNX file")
-    parser.add_argument("-o", "--output", type=Path, metavar="PATH", help=f"file (default: {NAME} beside it)")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="PATH", help=f"file (default: {SPEC_NAME} beside it)"
+    )
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
 
 
@@ -26,8 +27,8 @@ def run(args: argparse.Namespace) -> int:
     from harness.report.plain import write_text
     from harness.spec_draft import draft_spec
 
-    target = args.output or args.model.parent / NAME
-    target = target / NAME if os.path.isdir(target) else target
+    target = args.output or args.model.parent / SPEC_NAME
+    target = target / SPEC_NAME if os.path.isdir(target) else target
     if os.path.exists(target) and not args.force:
         raise UsageError(f"{target}: is there already; --force overwrites it")
     text = draft_spec(args.model, target)

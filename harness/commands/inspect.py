@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import BackendUnavailableError, UsageError
-from harness.paths import nothing_at
+from harness.paths import SPEC_NAME, nothing_at
 
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "int8+fp16")
 BACKENDS = ("tensorrt", "tensorrt_rtx")
-SPEC_NAME = "spec.toml"
 PLANS = (".plan", ".engine", ".trt")
 
 
