@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
 from harness import processors
 from harness.gpus import Pool, gpu_names, uses_gpus
 from harness.report.collect import case_in
+from harness.report.history import latest_in
 from harness.run import Run
 from harness.selection import Case
+
+LAST_RUNS = 3
+"""How many runs are asked how long a case took: the last one may have been of a single model."""
 
 
 def worker_count(backend: str, provider: str | None) -> int | None:
@@ -50,7 +56,19 @@ class Parallel:
             return None
         from harness.xdist_groups import EngineScheduling
 
-        return EngineScheduling(config, log, self.group, models_of(self._run.selection.cases))
+        known = self.seconds()
+        models = models_of(self._run.selection.cases, known)
+        return EngineScheduling(config, log, self.group, models, known)
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds by case id that each case took in the last of the runs in the report folder that had it."""
+        collector, found = self._run.collector, dict[str, float]()
+        for run in latest_in(collector.folder.parent, LAST_RUNS) if collector else ():
+            spent: defaultdict[str, float] = defaultdict(float)
+            for test in run.tests:
+                spent[self.group(test.nodeid)] += test.duration_s
+            found |= spent
+        return {one: found[one] for one in self._run.selection.ids if found.get(one)}
 
     def group(self, nodeid: str) -> str:
         """The case of a test; for others, its file."""
@@ -60,12 +78,17 @@ class Parallel:
         return self._groups[nodeid]
 
 
-def models_of(cases: Iterable[Case]) -> dict[str, str]:
+def models_of(cases: Iterable[Case], seconds: Mapping[str, float] | None = None) -> dict[str, str]:
     """Models' names by case id, in the order in which workers should take them.
 
-    The largest come first: one that comes last is waited for.
+    A long one that comes last is waited for: models that no run knows come first, the largest before the
+    others, then those that took longest.  `seconds` are known ones by case id.
     """
-    found = sorted(cases, key=lambda case: -_model_bytes(case))
+    known: defaultdict[str, float] = defaultdict(float)
+    found = list(cases)
+    for case in found:
+        known[case.spec.name] += (seconds or {}).get(case.id, 0.0)
+    found.sort(key=lambda case: (-(known[case.spec.name] or math.inf), -_model_bytes(case)))
     return {case.id: case.spec.name for case in found}
 
 

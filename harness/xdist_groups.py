@@ -2,13 +2,15 @@
 
 All tests of one engine go to one worker, which builds it once.  A worker stays with a model, whose
 normalised graph, data and reference it has in memory, as long as it has engines that are not given out;
-then it takes a model that no worker has, and when there is none, it helps with the one that has most left.
+then it takes a model that no worker has, and when there is none, it helps with the one that has most left, in
+seconds where an earlier run tells them.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from statistics import fmean
 from typing import Any
 
 from xdist.scheduler import LoadScopeScheduling
@@ -20,6 +22,8 @@ Group = Callable[[str], str]
 class EngineScheduling(LoadScopeScheduling):  # type: ignore[misc]
     """Groups by engine: `group` gives the group of a test, `models` the model of a group, in order of need.
 
+    `seconds` are what groups are known to take; the others are taken to be like them.
+
     1. A worker gets its next group when one test of its last is left, because a worker begins a test only
        when it knows the next.
     2. A test in which a worker crashed is not run again; the others of its group are.
@@ -27,9 +31,17 @@ class EngineScheduling(LoadScopeScheduling):  # type: ignore[misc]
 
     collection: list[str] | None
 
-    def __init__(self, config: Any, log: Any, group: Group, models: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        config: Any,
+        log: Any,
+        group: Group,
+        models: Mapping[str, str] | None = None,
+        seconds: Mapping[str, float] | None = None,
+    ) -> None:
         super().__init__(config, log)
-        self._group, self._models = group, models or {}
+        self._group, self._models, self._seconds = group, models or {}, seconds or {}
+        self._usual = fmean(self._seconds.values()) if self._seconds else 1.0
         self._rank = {name: rank for rank, name in enumerate(self._models)}
         self._has: dict[WorkerController, str] = {}
 
@@ -67,7 +79,9 @@ class EngineScheduling(LoadScopeScheduling):  # type: ignore[misc]
 
     def _next_for(self, node: WorkerController) -> str:
         queue: list[str] = list(self.workqueue)
-        left = Counter(map(self._model, queue))
+        left: defaultdict[str, float] = defaultdict(float)
+        for name in queue:
+            left[self._model(name)] += self._seconds.get(name, self._usual)
         wanted = self._has.get(node)
         if wanted not in left:
             taken = set(self._has.values())

@@ -154,13 +154,16 @@ class Node:
 
 
 def scheduler(
-    counts: dict[str, int], nodes: int, models: dict[str, str] | None = None
+    counts: dict[str, int],
+    nodes: int,
+    models: dict[str, str] | None = None,
+    seconds: dict[str, float] | None = None,
 ) -> tuple[Any, list[Node], list[str]]:
     """A scheduler that has `counts` tests of each engine, and its workers."""
     tests = [f"t::{name}[{number}]" for number in range(max(counts.values())) for name in counts]
     tests = [one for one in tests if int(one.split("[")[1][:-1]) < counts[one[3]]]
     config: Any = SimpleNamespace(getvalue=lambda _: ["popen"] * nodes)
-    found = EngineScheduling(config, None, lambda nodeid: nodeid[3], models)
+    found = EngineScheduling(config, None, lambda nodeid: nodeid[3], models, seconds)
     workers = [Node(f"gw{number}") for number in range(nodes)]
     for worker in workers:
         found.add_node(worker)
@@ -248,13 +251,61 @@ def test_a_worker_that_finds_no_free_model_helps_with_the_one_that_has_most_left
     assert [len(tests_) for tests_ in ran.values()] == [12, 12]
 
 
-def test_the_largest_models_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)  # a spec without a file looks for its model here
+def test_where_known_most_left_is_told_in_seconds() -> None:
+    models = {"A": "one", "B": "two", "C": "two", "D": "two", "E": "three", "F": "three"}
+    counts = {"A": 1, "B": 4, "C": 4, "D": 4, "E": 4, "F": 4}
+    for seconds, helped in (({}, "two"), ({"E": 60.0, "F": 90.0, "C": 1.0, "D": 1.0}, "three")):
+        found, workers, tests = scheduler(counts, 3, models, seconds)
+        ran = finish(found, workers, tests)
+        assert models[ran["gw0"][1][3]] == helped
+
+
+def cases_of_models(folder: Path, **sizes: int) -> list[Case]:
+    """Cases at FP32 and FP16 of models whose files have `sizes` bytes."""
     cases = []
-    for name, size in (("a_small_one", 10), ("large", 1000)):
-        (tmp_path / f"{name}.onnx").write_bytes(bytes(size))
+    for name, size in sizes.items():
+        (folder / f"{name}.onnx").write_bytes(bytes(size))
         made = made_spec(name=name, model={"onnx": f"{name}.onnx"})
         cases += [Case(made, precision) for precision in (Precision.FP32, Precision.FP16)]
+    return cases
+
+
+def test_models_that_took_longest_come_first_after_those_that_no_run_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cases = cases_of_models(tmp_path, quick=500, slow=100, new=10, newer=20)
+    seconds = {"quick-fp32": 3.0, "quick-fp16": 4.0, "slow-fp32": 8.0}
+    assert list(dict.fromkeys(models_of(cases, seconds).values())) == ["newer", "new", "slow", "quick"]
+
+
+def test_how_long_cases_take_is_read_from_the_last_runs(tmp_path: Path) -> None:
+    test = "suites/test_outputs.py::test_outputs[net-{}]".format
+    runs = {
+        "run1": [
+            (test("fp16"), 5.0),
+            (test("fp32"), 1.0),
+            ("suites/test_engines.py::test_engine[net-fp32]", 2.0),
+        ],
+        "run2": [(test("fp16"), 9.0), ("tests/test_x.py::test_y", 4.0)],
+    }
+    for name, tests in runs.items():
+        outcomes = tuple(results_json.TestOutcome(nodeid, "passed", spent) for nodeid, spent in tests)
+        results_json.write(results_json.Results(name, "2026-11-21", tests=outcomes), tmp_path / name)
+    (tmp_path / "run3").mkdir()
+    (tmp_path / "run3" / "results.json").write_text("{")
+    run: Any = SimpleNamespace(
+        selection=SimpleNamespace(ids=frozenset(["net-fp16", "net-fp32"])),
+        collector=SimpleNamespace(folder=tmp_path / "run4"),
+    )
+    assert Parallel(run, 2).seconds() == {"net-fp16": 9.0, "net-fp32": 3.0}
+    run.collector = None
+    assert Parallel(run, 2).seconds() == {}
+
+
+def test_the_largest_models_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # a spec without a file looks for its model here
+    cases = cases_of_models(tmp_path, a_small_one=10, large=1000)
     assert list(models_of(cases).items()) == [
         ("large-fp32", "large"),
         ("large-fp16", "large"),

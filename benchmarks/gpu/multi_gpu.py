@@ -6,8 +6,9 @@ Each run starts with an empty cache of engines, scales and references and ends w
 is timed is the whole process.  Besides the bundled and fetched models there are `--generated` ResNet-50-sized
 ones, each with weights and data of its own, so that there is enough to share out.  A run on n of the
 machine's N GPUs may use n shares of its processors, a share being one N-th.  One small model runs before,
-untimed, so that no run waits for the disk to read CUDA's libraries.  `busy` is the share of the workers'
-time that was spent in tests; the rest is start-up, reports and waiting for the last.  Targets: 2 GPUs 1.8
+untimed, so that no run waits for the disk to read CUDA's libraries.  With `--reports` a run finds the reports
+of those before it, which tell how long cases take, as a nightly run does.  `busy` is the workers'
+share of time in tests; the rest is start-up, reports and waiting for the last.  Targets: 2 GPUs 1.8
 times, 4 GPUs 3.4 times the cases per second of one.
 """
 
@@ -69,15 +70,19 @@ def specs(folder: Path, count: int) -> list[str]:
     return [f"--trt-spec={path}" for path in [*found, *([folder] if count else [])]]
 
 
-def run(gpus: tuple[str, ...], cpus: list[int], chosen: list[str], provider: str) -> dict[str, Any]:
-    """One run with an empty cache."""
+def run(
+    gpus: tuple[str, ...], cpus: list[int], chosen: list[str], provider: str, reports: Path | None
+) -> dict[str, Any]:
+    """One run with an empty cache; its report goes below `reports`."""
     from harness.report import results
 
     with tempfile.TemporaryDirectory() as name:
+        reports = reports or Path(name, "reports")
+        before = set(reports.glob("*"))
         command = [
             *(sys.executable, "-m", "pytest", *SUITES, "-q", "--tb=line", f"-n{len(gpus)}"),
             *(f"--trt-provider={provider}", f"--trt-cache-dir={name}/cache"),
-            f"--trt-report-dir={name}/reports",
+            f"--trt-report-dir={reports}",
             *(f"--trt-precision={precision}" for precision in PRECISIONS),
             *chosen,
         ]
@@ -92,8 +97,8 @@ def run(gpus: tuple[str, ...], cpus: list[int], chosen: list[str], provider: str
             check=False,
         )
         seconds = time.monotonic() - begun
-        reports = list(Path(name).glob("reports/*"))
-        found = results.read(reports[0]) if reports else None
+        new = next((path for path in reports.glob("*") if path not in before), None)
+        found = results.read(new) if new else None
     unlike = [f"{t.outcome} {t.nodeid}" for t in (found.tests if found else ()) if t.outcome not in GOOD]
     spent: dict[str, float] = defaultdict(float)
     for test in found.tests if found else ():
@@ -125,6 +130,7 @@ def main() -> int:
     args = options(
         __doc__,
         generated={"type": int, "default": 12, "help": "how many generated models"},
+        reports={"type": Path, "help": "where reports stay (default: nowhere)"},
         gpus={"nargs": "+", "type": int, "default": [1, 2, 4], "help": "how many GPUs to run on, one by one"},
     )
     from harness.gpus import gpu_names
@@ -134,10 +140,10 @@ def main() -> int:
     found: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         chosen = specs(Path(folder), args.generated)
-        run(names[:1], cpus, [f"--trt-spec={ROOT / 'suites' / 'models' / WARM_UP}"], args.provider)
+        run(names[:1], cpus, [f"--trt-spec={ROOT / 'suites' / 'models' / WARM_UP}"], args.provider, None)
         for count in [n for n in args.gpus if n <= len(names)]:
             share = cpus[: max(1, len(cpus) * count // len(names))]
-            found.append(run(names[:count], share, chosen, args.provider))
+            found.append(run(names[:count], share, chosen, args.provider, args.reports))
             print({key: value for key, value in found[-1].items() if key not in LISTS}, flush=True)
             write(args.out, {"where": where(), "gpus_here": len(names), "runs": found})
     base = next((one["cases_per_s"] for one in found if one["gpus"] == 1), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from harness.errors import UsageError
@@ -24,6 +25,16 @@ def runs_in(path: Path) -> list[Results]:
     if not found:
         raise UsageError(f"{path}: holds no {RESULTS}, nor folders that do")
     return by_age(found)
+
+
+def latest_in(reports: Path, count: int) -> list[Results]:
+    """The last `count` runs below a report folder, oldest first; none that cannot be read."""
+    folders = sorted(path for path in reports.glob("*") if _is_run(path))
+    found: list[Results] = []
+    for folder in folders[-count:]:
+        with suppress(UsageError):
+            found.append(read(folder))
+    return found
 
 
 def runs_of(paths: Iterable[Path]) -> list[Results]:
