@@ -29,6 +29,7 @@ from harness.cache_files import (
     MANIFEST,
     UnfitError,
     check_file,
+    mark_used,
     plain_files,
     read_manifest,
     seal,
@@ -155,15 +156,13 @@ class _Place:
         if not self.folder.is_dir():
             return self._why_absent()
         try:
-            return self._entry(self._verify(), "hit")
+            entry = entry_of(self.folder, self._verify(), "hit")
         except UnfitError as error:
             return str(error)
         except OSError as error:
             return f"damaged: {error}"
-
-    def _entry(self, manifest: Mapping[str, Any], reason: str) -> Entry:
-        digests = {name: str(seal["sha256"]) for name, seal in manifest["files"].items()}
-        return Entry(self.folder, manifest["data"], reason == "hit", reason, digests)
+        mark_used(self.folder)
+        return entry
 
     def _verify(self) -> Mapping[str, Any]:
         """The manifest, if the folder holds what it says."""
@@ -209,7 +208,7 @@ class _Place:
             shutil.rmtree(fresh, ignore_errors=True)
         if self.label:
             write_synced(self.last_key, self.key.encode())
-        return self._entry(manifest, reason)
+        return entry_of(self.folder, manifest, reason)
 
     def _fill(self, fresh: Path, make: Make) -> Mapping[str, Any]:
         data = make(fresh)
@@ -232,6 +231,12 @@ class _Place:
             shutil.rmtree(aside, ignore_errors=True)
         os.replace(fresh, self.folder)
         sync(self.parent)
+
+
+def entry_of(folder: Path, manifest: Mapping[str, Any], reason: str) -> Entry:
+    """The entry that a manifest describes; none of its files has been looked at."""
+    digests = {name: str(seal["sha256"]) for name, seal in manifest["files"].items()}
+    return Entry(folder, manifest["data"], reason == "hit", reason, digests)
 
 
 def _canonical(key: Mapping[str, JSON]) -> str:

@@ -8,6 +8,7 @@ import os
 import secrets
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,18 @@ def write_manifest(folder: Path, data: bytes) -> None:
     """Write the manifest of an entry, and its SHA-256 beside it."""
     write_synced(folder / MANIFEST, data)
     write_synced(folder / SEAL, _seal_of(data))
+
+
+def mark_used(folder: Path) -> None:
+    """Note the time at which an entry was used, where the file system takes it."""
+    with suppress(OSError):
+        os.utime(folder / SEAL)
+
+
+def last_used_s(folder: Path) -> float:
+    """When an entry was last used, in seconds since the epoch; of one without a seal, when it was changed."""
+    seal = folder / SEAL
+    return (seal if seal.is_file() else folder).stat().st_mtime
 
 
 def plain_files(folder: Path) -> dict[str, Path]:
