@@ -80,7 +80,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[BEAT] = Heartbeat(lambda text: print(text, end="", file=terminal, flush=True))
         if config.pluginmanager.hasplugin("dsession") or config.pluginmanager.hasplugin("xdist"):
             workers = len(config.getoption("tx", None) or ())
-            config.pluginmanager.register(Parallel(run, workers), "trt-harness-parallel")
+            parallel = Parallel(run, workers)
+            if workers:
+                with _usage():
+                    _ = parallel.pool
+            config.pluginmanager.register(parallel, "trt-harness-parallel")
         config.pluginmanager.register(Watch(run, collector, config.stash[BEAT]), "trt-harness-watch")
 
 

@@ -106,7 +106,7 @@ class Run:
         if self.collector is None or not self.collector.begun:
             return []
         found = self.collector.results(exit_status, complete)
-        reviewed = self.collector.records = list(review(found.records))
+        reviewed = self.collector.records = sorted(review(found.records), key=self._place)
         found = replace(found, not_fetched=self.selection.not_fetched, records=tuple(reviewed))
         self.differences = against(self.baseline, reviewed)
         try:
@@ -114,6 +114,15 @@ class Run:
         except (OSError, ImportError) as error:
             self.trouble = f"the report could not be written: {error}"
             return []
+
+    def _place(self, record: Record) -> int:
+        """That of the record's case in the run, whichever worker came first; all others come last."""
+        return self._places.get((record.model, record.precision), len(self._places))
+
+    @cached_property
+    def _places(self) -> dict[tuple[str, str], int]:
+        cases = self.selection.cases
+        return {(case.spec.name, str(case.precision)): place for place, case in enumerate(cases)}
 
     def closing_lines(self) -> list[str]:
         """The table of verdicts, expected failures that match no test, and where the pages are."""

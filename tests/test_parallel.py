@@ -19,7 +19,9 @@ from harness.options import Options
 from harness.parallel import Parallel, models_of, worker_count
 from harness.precision import Precision
 from harness.report import results as results_json
-from harness.selection import Case
+from harness.report.collect import Phase
+from harness.run import Run
+from harness.selection import Case, Selection
 from harness.xdist_groups import EngineScheduling
 from tests.helpers_project import write_project
 from tests.helpers_specs import made_spec
@@ -322,6 +324,22 @@ def test_tests_are_grouped_by_case_others_by_file() -> None:
     assert group("suites/test_x.py::test_y") == "suites/test_x.py"
 
 
+def test_a_report_has_cases_in_the_order_of_the_run_whichever_worker_came_first(tmp_path: Path) -> None:
+    cases = tuple(
+        Case(made_spec(name=name), precision) for name in ("z", "a") for precision in list(Precision)[:2]
+    )
+    run = Run(Options(report_dir=tmp_path), (), tmp_path / "xfails.txt", True)
+    run.__dict__["selection"] = Selection(cases, frozenset(case.id for case in cases))
+    collector = run.start_report(tmp_path)
+    for case in reversed(cases):
+        collector.begin(f"suites/test_engines.py::test_engine[{case.id}]")
+        collector.add(f"suites/test_engines.py::test_engine[{case.id}]", Phase("passed"))
+        collector.end(f"suites/test_engines.py::test_engine[{case.id}]")
+    run.finish_report(0, complete=True)
+    found = results_json.read(collector.folder)
+    assert [f"{record.model}-{record.precision}" for record in found.records] == [case.id for case in cases]
+
+
 def test_another_way_of_sharing_is_left_to_xdist() -> None:
     run: Any = SimpleNamespace(options=Options(), selection=SimpleNamespace(ids=frozenset(), cases=()))
     config = SimpleNamespace(getvalue=lambda _: "worksteal")
@@ -396,6 +414,15 @@ def test_a_backend_that_is_not_there_is_one_line_in_workers_too(project: pytest.
     assert done.ret == pytest.ExitCode.USAGE_ERROR
     done.stdout.fnmatch_lines(["BackendUnavailableError: onnxruntime: *has no NopeExecutionProvider*"])
     done.stdout.no_fnmatch_line("*INTERNALERROR*")
+
+
+@pytest.mark.slow
+def test_a_driver_that_is_stuck_is_one_line_before_any_worker_starts(project: pytest.Pytester) -> None:
+    (project.path / "nvidia-smi").write_text("#!/bin/sh\nexec sleep 60\n")
+    project.makeconftest("import harness.gpus\nharness.gpus.SMI_S = 0.2\n")
+    done = project.runpytest_subprocess("suites", "--trt-provider=CUDAExecutionProvider", "-n2")
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    done.stderr.fnmatch_lines(["ERROR: nvidia-smi did not answer within 0.2 s: *"])
 
 
 @pytest.mark.slow
