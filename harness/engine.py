@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.backends.base import Audit, Backend, BackendInfo, BuildRequest, Engine, Face
 from harness.cache import JSON, Cache, Entry
+from harness.errors import RunError
 from harness.lowering.model import LoweredModel, Ranges
 from harness.native import Native
 from harness.precision import Precision, PrecisionPlan
@@ -97,8 +98,15 @@ class BuiltEngine:
     reason: str
     backend: Backend
 
+    @property
+    def unavailable(self) -> str:
+        """Why the deployed face does not open, as the build found out; empty where it does."""
+        return str(self.manifest.audit.details.get("deployed", {}).get("unavailable", ""))
+
     def open(self, face: Face = "verified") -> Engine:
         """Load it.  Raises RunError, NotHonouredError."""
+        if face == "deployed" and self.unavailable:
+            raise RunError(f"the deployed engine does not open here: {self.unavailable}")
         return self.backend.load(self.folder, face)
 
     def open_instrumented(self, tensors: Sequence[str]) -> Engine:

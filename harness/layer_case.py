@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from harness.advice import addressed
 from harness.backends.base import NOTHING, Engine, Shapes
-from harness.compare import compare_outputs
 from harness.comparison import OutputsComparison
 from harness.engine import BuiltEngine
 from harness.histogram import tensor_histogram
@@ -23,7 +22,7 @@ from harness.onnx_graph import values_of
 from harness.precision import PrecisionPlan
 from harness.spec import Shape
 from harness.triage import Triage, verdict_of
-from harness.validate import Question, compared_without_tf32
+from harness.validate import Question, compared_without_tf32, emulated_outputs, judged, tasks_of
 
 Outputs = Mapping[str, NDArray[Any]]
 
@@ -88,13 +87,18 @@ def answer_layers(
     memory_bytes: int,
     progress: Callable[[str], None] | None = None,
 ) -> LayerAnswer:
-    """Compare outputs and layers at the opt shape of the first profile, on the spec's first samples."""
+    """Compare outputs and layers at the opt shape of the first profile.
+
+    Outputs are judged on all samples that `answers` judges there, so that both say the same; layers on the
+    first of them.
+    """
     shapes = {name: part.opt for name, part in question.spec.profiles[0].shapes.items()}
-    feeds = question.feeds.feed(shapes)
-    expected, outputs = question.reference.outputs(feeds), question.engine.run(feeds)
-    found = _judge(question, outputs, expected, question.emulation(feeds) if question.emulation else None)
-    asked = _question(question, subject, built, feeds, outputs, memory_bytes)
-    without = compared_without_tf32(question, found, [feeds], [expected], 0)
+    feeds = next(task.feeds for task in tasks_of(question.spec, question.feeds) if task.case.shapes == shapes)
+    expected = [question.reference.outputs(feed) for feed in feeds]
+    outputs = [question.engine.run(feed, 0) for feed in feeds]
+    found = judged(question, outputs, expected, emulated_outputs(question, feeds))
+    asked = _question(question, subject, built, feeds[0], outputs[0], memory_bytes)
+    without = compared_without_tf32(question, found, feeds, expected, 0)
     triage = verdict_of(found, tf32=question.tf32, without_tf32=without)
     triage = addressed(triage, question.spec, question.precision)
     layers = compare_layers(asked, progress)
@@ -116,22 +120,6 @@ def _histograms(asked: LayerQuestion, layers: Layers) -> list[dict[str, Any]]:
         for name, place in places.items()
         if actual[name].shape == expected[name].shape
     ]
-
-
-def _judge(question: Question, outputs: Outputs, expected: Outputs, emulated: Outputs | None) -> Any:
-    def compared(actual: Outputs, emulation: OutputsComparison | None = None) -> OutputsComparison:
-        return compare_outputs(
-            actual,
-            expected,
-            question.tolerance,
-            precision=question.precision,
-            rules=question.spec.outputs,
-            emulation=emulation,
-        )
-
-    if emulated is None:
-        return compared(outputs).explained_by_itself()
-    return compared(outputs, compared(emulated))
 
 
 def _question(

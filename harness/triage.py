@@ -34,7 +34,8 @@ TF32_CAUSE = (
 )
 TF32_TOO_COARSE = "TF32 is too coarse for this model: the FP32 engine passes, mre {:.1e}; use fp32"
 INEXACT = (
-    "ONNX Runtime's own FP32 runs differ as much, mre {:.1e}: the model is that sensitive, not the engine"
+    "ONNX Runtime's own FP32 runs differ as much, mre {:.1e}: the model is that sensitive, not the engine; "
+    "use data like those it is for, or allow more in the spec: precision.{}.tolerance"
 )
 TF32_UNPROVEN = "the engine computes in TF32, which alone costs about 1e-3: build without it to tell"
 
@@ -131,7 +132,7 @@ def _fp32_failure(
         return "precision-limited", cause.format(without.mre)
     floor = _floor(found)
     if found.consistency and floor is not None and floor > found.tolerance.limit:
-        return "precision-limited", INEXACT.format(floor)
+        return "precision-limited", INEXACT.format(floor, found.precision)
     if tf32 and without is None:
         return "engine-suspect", TF32_UNPROVEN
     return "engine-suspect", ENGINE_BUG

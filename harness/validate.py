@@ -154,10 +154,9 @@ def answer(question: Question, task: Task) -> Answer:
     feeds, profile = task.feeds, task.profile
     expected = [question.reference.outputs(feed) for feed in feeds]
     actual = [question.engine.run(feed, profile) for feed in feeds]
-    emulated = [question.emulation(feed) for feed in feeds] if question.emulation else None
-    found = compared(question, actual, expected, compared(question, emulated, expected) if emulated else None)
+    emulated = emulated_outputs(question, feeds)
+    found = judged(question, actual, expected, emulated)
     split = _split(question, found, actual, emulated, feeds, expected)
-    found = found if emulated else found.explained_by_itself()
     without = compared_without_tf32(question, found, feeds, expected, profile)
     triage = verdict_of(found, tf32=question.tf32, without_tf32=without, split=split)
     return Answer(
@@ -170,6 +169,23 @@ def answer(question: Question, task: Task) -> Answer:
         question.reference.floor(feeds[0]),
         without.mre if without else None,
     )
+
+
+def judged(
+    question: Question,
+    actual: Sequence[Outputs],
+    expected: Sequence[Outputs],
+    emulated: Sequence[Outputs] | None,
+) -> OutputsComparison:
+    """The comparison of an engine's outputs, and whether the precision explains their error."""
+    if emulated is None:
+        return compared(question, actual, expected).explained_by_itself()
+    return compared(question, actual, expected, compared(question, emulated, expected))
+
+
+def emulated_outputs(question: Question, feeds: Sequence[Tensors]) -> list[Outputs] | None:
+    """What the emulation answers, kept on disk; None where the engine is the emulation."""
+    return [question.emulation(feed) for feed in feeds] if question.emulation else None
 
 
 def _split(

@@ -20,6 +20,7 @@ from harness.backends.base import BuildRequest
 from harness.backends.onnxruntime import (
     OnnxRuntimeBackend,
 )
+from harness.backends.ort_trial import try_face
 from harness.errors import BuildError, NotHonouredError, RunError
 from harness.lowering import LoweredModel
 from harness.precision import Precision, PrecisionPlan
@@ -145,9 +146,19 @@ class TestBuild:
     def test_a_crash_in_the_trial_is_a_build_error_that_names_the_signal(
         self, mlp: ir.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(backend_module, "try_faces", crash)
+        monkeypatch.setattr(backend_module, "try_face", crash)
         with pytest.raises(BuildError, match=r"mlp\[fp32\]: a trial run .* died of SIGABRT"):
             OnnxRuntimeBackend().build(request_of(mlp, Precision.FP32), tmp_path)
+
+    def test_a_crash_of_the_deployed_face_alone_leaves_the_verified_one(
+        self, mlp: ir.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(backend_module, "try_face", crash_if_deployed)
+        found = OnnxRuntimeBackend().build(request_of(mlp, Precision.FP16), tmp_path)
+        assert "died of SIGABRT" in found.details["deployed"]["unavailable"]
+        assert "deployed face does not open: a trial run in a process of its own failed" in found.messages[0]
+        with OnnxRuntimeBackend().load(tmp_path, "verified") as engine:
+            assert engine.run(FEEDS)
 
     def test_a_graph_that_does_not_open_is_a_build_error(self, tmp_path: Path) -> None:
         bad = raw("g (float[N] x) => (float[N] y) { y = custom.Nope(x) }")
@@ -166,6 +177,10 @@ class TestBuild:
 
 def crash(*_: object) -> None:
     os.abort()
+
+
+def crash_if_deployed(path: Path, settings: Any, shapes: Any) -> Any:
+    return try_face(path, settings, shapes) if path.name == "emulation.onnx" else os.abort()
 
 
 class TestAudit:

@@ -16,7 +16,7 @@ from harness.backends.base import Audit, BackendInfo, BuildRequest, Face
 from harness.backends.onnxruntime import OnnxRuntimeBackend
 from harness.cache import Cache
 from harness.engine import BuiltEngine, EngineSource, build
-from harness.errors import BuildError
+from harness.errors import BuildError, RunError
 from harness.lowering import LoweredModel
 from harness.precision import Precision, PrecisionPlan
 from harness.spec import BuildSpec, Profile
@@ -209,6 +209,18 @@ def test_opening_asks_the_backend(source: EngineSource, backend: FakeBackend, ca
     found.open("deployed")
     found.open_instrumented(["a"])
     assert backend.loaded == [(found.folder, "verified"), (found.folder, "deployed"), (found.folder, ("a",))]
+
+
+def test_a_deployed_face_that_crashed_when_tried_is_not_opened(
+    source: EngineSource, backend: FakeBackend, cache: Cache
+) -> None:
+    found = build(source, backend, cache)
+    got = {**found.manifest.got, "details": {"deployed": {"unavailable": "died of SIGSEGV"}}}
+    crashed = replace(found, manifest=replace(found.manifest, got=got))
+    with pytest.raises(RunError, match="the deployed engine does not open here: died of SIGSEGV"):
+        crashed.open("deployed")
+    crashed.open()
+    assert (found.unavailable, backend.loaded) == ("", [(found.folder, "verified")])
 
 
 @pytest.mark.parametrize("precision", [p for p in Precision if p is not Precision.TF32])

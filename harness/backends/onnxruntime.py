@@ -26,12 +26,12 @@ from harness.backends.ort_models import open_model, run_model
 from harness.backends.ort_provider import CPU, require_provider
 from harness.backends.ort_session import OrtEngine, SessionSettings
 from harness.backends.ort_slices import SliceOpener
-from harness.backends.ort_trial import FaceTrial, try_faces
+from harness.backends.ort_trial import FaceTrial, try_face
 from harness.errors import BackendUnavailableError, BuildError, NotHonouredError, RunError
 from harness.isolation import isolated, memory_limit
 from harness.lowering import LoweredModel
 from harness.precision import Precision
-from harness.spec import BuildSpec
+from harness.spec import BuildSpec, Shape
 
 __all__ = [
     "OnnxRuntimeBackend",
@@ -44,6 +44,7 @@ __all__ = [
 ]
 
 RECORD = "engine.json"
+APART = "a trial run in a process of its own failed"
 HARMLESS = frozenset({"timing_cache", "tf32"})
 FaceFiles = Mapping[str, tuple[str, str]]
 """Face name -> file name and optimisation level."""
@@ -186,17 +187,27 @@ class OnnxRuntimeBackend:
     def _try(
         self, request: BuildRequest, folder: Path, what: str, files: FaceFiles
     ) -> Mapping[str, FaceTrial]:
+        """A trial of each face by itself: a crash of the deployed one leaves what is judged as it is."""
         shapes = {name: part.min for name, part in request.profiles[0].shapes.items()}
-        faces: dict[str, tuple[Path, SessionSettings]] = {"verified": self._face(folder, "verified")}
-        if files["deployed"] != files["verified"]:
-            faces["deployed"] = self._face(folder, "deployed")
-        if not self.isolate:
-            return try_faces(faces, shapes)
         try:
-            memory = memory_limit() if self.provider == CPU else None
-            return isolated(try_faces, faces, shapes, timeout_s=self.trial_s, memory_bytes=memory, reuse=True)
+            trials = {"verified": self._try_face(folder, "verified", shapes)}
         except RunError as error:
-            raise BuildError(f"{what}: a trial run in a process of its own failed: {error}") from error
+            raise BuildError(f"{what}: {APART}: {error}") from error
+        if files["deployed"] != files["verified"] and not trials["verified"].not_opened:
+            try:
+                trials["deployed"] = self._try_face(folder, "deployed", shapes)
+            except RunError as error:
+                trials["deployed"] = FaceTrial(not_opened=f"{APART}: {error}")
+        return trials
+
+    def _try_face(self, folder: Path, face: Face, shapes: Mapping[str, Shape]) -> FaceTrial:
+        path, settings = self._face(folder, face)
+        if not self.isolate:
+            return try_face(path, settings, shapes)
+        memory = memory_limit() if self.provider == CPU else None
+        return isolated(
+            try_face, path, settings, shapes, timeout_s=self.trial_s, memory_bytes=memory, reuse=True
+        )
 
     def _audit(self, lowered: LoweredModel, trials: Mapping[str, FaceTrial], folder: Path) -> Audit:
         trial = trials.get("deployed", trials["verified"])

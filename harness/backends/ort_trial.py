@@ -1,4 +1,4 @@
-"""Open and run the faces of a fresh engine once, where a crash of the runtime costs nothing."""
+"""Open and run a face of a fresh engine once, where a crash of the runtime costs nothing."""
 
 from __future__ import annotations
 
@@ -29,14 +29,8 @@ class FaceTrial:
     provider_options: Mapping[str, str] = field(default_factory=dict)
 
 
-def try_faces(
-    faces: Mapping[str, tuple[Path, SessionSettings]], shapes: Mapping[str, Shape]
-) -> dict[str, FaceTrial]:
-    """Open each face and run it once on zeros of `shapes`; picklable, so that it can run in a child."""
-    return {name: _try(path, settings, shapes) for name, (path, settings) in faces.items()}
-
-
-def _try(path: Path, settings: SessionSettings, shapes: Mapping[str, Shape]) -> FaceTrial:
+def try_face(path: Path, settings: SessionSettings, shapes: Mapping[str, Shape]) -> FaceTrial:
+    """Open a face and run it once on zeros of `shapes`; picklable, so that it can run in a child."""
     try:
         engine = OrtEngine.open(path, settings, record_providers=True)
     except RunError as error:

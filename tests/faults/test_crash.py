@@ -25,8 +25,8 @@ def wide(path):
     import onnx
     return onnx.load(path).graph.output[0].type.tensor_type.shape.dim[1].dim_value == 3
 
-def try_faces(faces, shapes):
-    return die() if any(wide(path) for path, _ in faces.values()) else ort_trial.try_faces(faces, shapes)
+def try_face(path, settings, shapes):
+    return die() if wide(path) else ort_trial.try_face(path, settings, shapes)
 
 def run(path, feed):
     return die() if wide(path) else real_run(path, feed)
@@ -38,7 +38,7 @@ pytest_plugins = ["harness.plugin"]
 import deadly
 from harness.backends import onnxruntime
 from harness import trial
-onnxruntime.try_faces = deadly.try_faces
+onnxruntime.try_face = deadly.try_face
 trial._run = deadly.run
 trial.TIMEOUT_S = 5.0
 onnxruntime.OnnxRuntimeBackend.__init__.__defaults__ = tuple(
