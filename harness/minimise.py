@@ -1,8 +1,10 @@
 """The smallest piece of a failing model that fails by itself, fed with the reference's own tensors.
 
 1. A piece (see `lowering/piece.py`) is lowered, built and run as the whole was, on the FP32 reference's
-   tensors where it was cut; it fails where an output of it is out of the case's tolerance.
-2. Of a failing piece only what its first failing output needs is kept.
+   tensors where it was cut; it fails where an output of it is out of the case's tolerance in the way of the
+   whole: in structure, in places of NaN and infinities, in size, or in values that must be equal, the first
+   of these that the whole shows.  A rounded integer within a model may well differ where none does outside.
+2. Of a failing piece only what its first such output needs is kept.
 3. Bisection finds an end before which nothing fails, and a start after which it still fails; then runs of
    nodes are taken out, halves first, single nodes last (delta debugging: Zeller, Hildebrandt, TSE 2002).
 4. A piece that cannot be cut, lowered, built or run counts as one that does not fail.
@@ -24,7 +26,7 @@ from pydantic import ValidationError
 from harness import onnx_file
 from harness.cache import Cache
 from harness.compare import compare_outputs
-from harness.comparison import OutputsComparison
+from harness.comparison import NON_FINITE, STRUCTURE, OutputsComparison
 from harness.engine import BuiltEngine, EngineSource, build
 from harness.errors import BackendError, LoweringError, UsageError
 from harness.failure import Arrays, Failure
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 
 EVALUATIONS = 200
 """How many pieces are tried at most."""
+WAYS = (STRUCTURE, NON_FINITE, frozenset({"mre", "row", "element"}), frozenset({"unequal"}))
+"""Kinds of faults that are one way to fail, the worst first."""
 Nodes = frozenset[int]
 Tell = Callable[[str], None]
 
@@ -73,7 +77,8 @@ class _Trial:
 
     def __post_init__(self) -> None:
         self.nodes: Sequence[ir.Node] = list(self.failure.normalised.graph)
-        self.backend = _in_process(self.subject.backend)
+        self.backend = _in_process(self.subject.backend, self.failure.built)
+        self.way = next((way for way in WAYS if _showing(self.failure.found, way)), frozenset())
         self.ranges = self.subject.ranges(self.failure.plan)
 
     def reduce(self) -> None:
@@ -130,10 +135,10 @@ class _Trial:
         chosen = [self.nodes[index] for index in sorted(piece)]
         inputs, outputs = ends_of(self.failure.normalised, chosen)
         found = self._tried(inputs, outputs)
-        if found is None or found.found.quality:
+        if found is None:
             return None
         if len(outputs) > 1:
-            first = found.found.failed[0].name if found.found.failed else outputs[0]
+            first = next((name for name in _showing(found.found, self.way) if name in outputs), outputs[0])
             needed = needed_by(first, chosen)
             order = sorted(piece)
             return self._alone(frozenset(order[index] for index in needed), first) or self._take(found, piece)
@@ -144,7 +149,7 @@ class _Trial:
         chosen = [self.nodes[index] for index in sorted(piece)]
         inputs, _ = ends_of(self.failure.normalised, chosen)
         found = self._tried(inputs, (output,))
-        return None if found is None or found.found.quality else self._take(found, piece)
+        return None if found is None else self._take(found, piece)
 
     def _take(self, found: Failure, piece: Nodes) -> Nodes:
         if self.best is None or found.nodes < self.best.nodes:
@@ -153,8 +158,10 @@ class _Trial:
         return piece
 
     def _tried(self, inputs: Sequence[str], outputs: Sequence[str]) -> Failure | None:
+        """The failure of a piece; None where it does not fail, or not in the way of the whole."""
         try:
-            return self._run(inputs, outputs)
+            found = self._run(inputs, outputs)
+            return found if _showing(found.found, self.way) else None
         except (BackendError, LoweringError, UsageError, ValidationError, ValueError):
             return None
 
@@ -236,8 +243,17 @@ def _plan_for(plan: PrecisionPlan, model: ir.Model) -> PrecisionPlan:
     return PrecisionPlan(plan.precision, tuple(literal(node.name or "") for node in kept))
 
 
-def _in_process(backend: Backend) -> Backend:
-    """The backend without a trial in a child process for each build: the whole model has run already."""
-    if backend.name != "onnxruntime":
+def _showing(found: OutputsComparison, way: frozenset[str]) -> list[str]:
+    """Names of the outputs, or of what is amiss with their structure, that fail in `way`."""
+    own = [str(fault.got) for fault in found.faults if fault.kind in way]
+    return own + [one.name for one in found.comparisons if any(fault.kind in way for fault in one.faults)]
+
+
+def _in_process(backend: Backend, whole: BuiltEngine) -> Backend:
+    """The backend without a trial in a child process for each build: the whole model has run already.
+
+    Where its deployed face crashed, those of pieces would.
+    """
+    if backend.name != "onnxruntime" or whole.unavailable:
         return backend
     return replace(backend, isolate=False)  # type: ignore[type-var]

@@ -112,6 +112,31 @@ def test_the_node_that_overflows_is_what_remains(spec: Path, tmp_path: Path) -> 
     assert not small.built.folder.exists()
 
 
+ROUNDED = """
+<ir_version: 10, opset_import: ["" : 19]>
+g (float[N, 4] x) => (float[N, 4] y) {
+    [scale] a = Mul(x, thousand)
+    [code] q = Cast <to = 6> (a)
+    [decode] b = Cast <to = 1> (q)
+    [grow] c = Mul(b, big)
+    [shrink] y = Div(c, big)
+}
+"""
+
+
+def test_integers_that_round_differently_are_not_taken_for_an_overflow(tmp_path: Path) -> None:
+    made = onnx.parser.parse_model(ROUNDED)
+    for name, value in (("thousand", 1234.5), ("big", 3e4)):
+        made.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(value), name))
+    onnx.save(made, tmp_path / "model.onnx")
+    (tmp_path / "spec.toml").write_text(SPEC.partition("[inputs.p]")[0].replace(", p = []", ""))
+    subject = Subject(read_spec(tmp_path / "spec.toml"), create("onnxruntime"), Cache(tmp_path / "cache"))
+    failure = find_failure(subject, Precision.FP16)
+    with minimised(failure, subject) as small:
+        assert [node.name for node in small.normalised.graph] == ["grow"]
+        assert {fault.kind for one in small.found.failed for fault in one.faults} >= {"+inf"}
+
+
 def test_a_minimised_bundle_fails_by_itself(spec: Path, tmp_path: Path) -> None:
     options = [f"--trt-spec={spec}", f"--trt-cache-dir={tmp_path / 'cache'}", "--trt-backend=onnxruntime"]
     assert cli.main(["bundle", "net-fp16", "-o", str(tmp_path / "out"), "--minimise", *options]) == 0
