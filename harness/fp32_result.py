@@ -64,7 +64,7 @@ class SearchResult:
     `before`, `after`: `mre` with nothing kept and with `nodes` kept; None where not evaluated.
     `evaluations` found the set, `proof_evaluations` showed it minimal, `remembered` are those
     that an earlier search had made.  `curve`: prefixes of the ranking.
-    `minimal`: without any one node it fails.  `diffuse`: the shortest passing prefix exceeds `SMALL` nodes.
+    `minimal`: without any one node it fails.  `diffuse`: no passing set of `SMALL` nodes or fewer was found.
     `unreachable`: even with every node kept it fails.  `interrupted`: what stopped it, if something did.
     """
 

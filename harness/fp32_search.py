@@ -4,8 +4,8 @@
 2. Galloping, then binary search, finds the shortest prefix of the ranking that passes.
 3. A handful is shrunk node by node, more by QuickXplain (Junker, AAAI 2004), to a set from which no node can
    be taken.  A prefix of more than `SMALL` nodes may still hide a small set behind suspects that were none:
-   QuickXplain may spend `LONG` evaluations on it.  If it ends with more than `SMALL` nodes, or not at all,
-   the error is diffuse: no small set was found, and the trade-off curve is the answer.
+   QuickXplain may spend `LONG` evaluations on it, twice as many if it comes near (twice `SMALL`).  If no set
+   of `SMALL` nodes or fewer passed, the error is diffuse: the trade-off curve is the answer.
 4. The set is shown minimal: without any one node it fails; a node that is not needed after all is dropped.
 
 Evaluations are remembered by set, so that a search which is stopped continues where it was.
@@ -162,11 +162,12 @@ class _Run:
         return self.one_by_one(prefix) if len(prefix) <= HANDFUL else self.halving(prefix)
 
     def hidden(self, prefix: Sequence[str]) -> Kept | None:
-        """A small set within a long prefix, if `LONG` evaluations find one."""
-        until = sum(self.spent.values()) + LONG
+        """A small set within a long prefix, if the evaluations for it find one."""
+        before = sum(self.spent.values())
 
         def passes(kept: Kept) -> bool:
-            if sum(self.spent.values()) >= until:
+            used, near = sum(self.spent.values()) - before, len(self.best or prefix) <= 2 * SMALL
+            if used >= (2 * LONG if near else LONG):
                 raise _NotSmallError
             return self.passes(kept)
 
@@ -174,7 +175,7 @@ class _Run:
             needed = prefix[-1:]
             found = frozenset([*needed, *quick_xplain(passes, needed, prefix[:-1])])
         except _NotSmallError:
-            return None
+            found = self.best or frozenset(prefix)
         return found if len(found) <= SMALL else None
 
     def one_by_one(self, prefix: Sequence[str]) -> Kept:

@@ -26,7 +26,7 @@ def _lines(found: Proposal, seconds: float, resume: str) -> Iterator[str]:
     if result.nodes:
         yield "  op types: " + ", ".join(f"{count} {name}" for name, count in found.op_types.items())
     if result.nodes and not result.diffuse:
-        yield from (f"  region: {_region(nodes)}" for nodes in found.regions)
+        yield from _regions(found)
     if result.passed and result.nodes and len(result.nodes) == found.candidates:
         yield f"  nothing is left that {found.precision} would change: deploy the model in fp32"
     if result.before is not None:
@@ -50,15 +50,20 @@ def _answer(found: Proposal) -> str:
         return "no passing set found yet"
     if result.diffuse:
         return (
-            f"the error is diffuse: no set of {SMALL} nodes or fewer is enough; "
-            f"{len(result.nodes)} of {found.candidates} nodes must be kept"
+            f"the error is diffuse: no set of {SMALL} nodes or fewer was found to be enough; "
+            f"{len(result.nodes)} of {found.candidates} nodes are"
         )
     shown = "" if result.minimal else " (not shown minimal)"
     return f"{len(result.nodes)} of {found.candidates} nodes must stay FP32{shown}"
 
 
-def _region(nodes: tuple[str, ...]) -> str:
-    return f"{nodes[0]} alone" if len(nodes) == 1 else f"{len(nodes)} nodes from {nodes[0]} to {nodes[-1]}"
+def _regions(found: Proposal) -> Iterator[str]:
+    """Nodes that hang together; those that do not are listed above."""
+    together = [nodes for nodes in found.regions if len(nodes) > 1]
+    yield from (f"  region: {len(nodes)} nodes from {nodes[0]} to {nodes[-1]}" for nodes in together)
+    alone = len(found.regions) - len(together)
+    if alone:
+        yield f"  {alone} of them lie{'s' * (alone == 1)} alone"
 
 
 def _error(found: Proposal) -> str:

@@ -141,6 +141,25 @@ def test_a_small_set_behind_many_false_suspects_is_found() -> None:
     assert not found.diffuse
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.sets(st.integers(0, 70), min_size=1, max_size=60))
+def test_what_is_called_diffuse_has_no_small_answer_that_was_seen(needed: set[int]) -> None:
+    evaluator = wants(100, [*needed, 71])
+    found = search(evaluator, lambda: in_order(evaluator))
+    assert found.passed
+    assert found.diffuse == (len(found.nodes) > SMALL)
+    assert found.minimal == (not found.diffuse)
+    assert found.evaluations <= 2 * math.ceil(math.log2(100)) + 3 + 2 * LONG
+
+
+@pytest.mark.parametrize("step", [3, 4, 5, 7])
+def test_a_set_of_two_dozen_nodes_behind_false_suspects_is_found(step: int) -> None:
+    evaluator = wants(100, range(0, 72, step))
+    found = search(evaluator, lambda: in_order(evaluator))
+    assert found.nodes == names(72)[::step]
+    assert not found.diffuse
+
+
 def test_a_long_set_costs_a_bounded_number_of_evaluations() -> None:
     evaluator = wants(400, range(0, 400, 2))
     found = search(evaluator, lambda: in_order(evaluator))
