@@ -45,6 +45,7 @@ def read(path: str | Path) -> ir.Model:
     for graph in _graphs_and_bodies(model):
         set_base_dir(graph, os.path.abspath(path.parent))
         _map_attributes(graph)
+    _hold_empty(model)
     _allow_maps(model)
     _sort(model, path)
     return model
@@ -79,6 +80,15 @@ def _map_attributes(graph: ir.Graph) -> None:
             tensor = attribute.as_tensor()
             if isinstance(tensor, ir.ExternalTensor):
                 node.attributes[name] = ir.AttrTensor(name, ir.Tensor(tensor.numpy(), name=tensor.name))
+
+
+def _hold_empty(model: ir.Model) -> None:
+    """Hold external weights without elements in memory: nothing can be mapped, and onnx_ir reads none."""
+    for graph in all_graphs(model):
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            if isinstance(tensor, ir.ExternalTensor) and tensor.size == 0:
+                value.const_value = ir.Tensor(tensor.numpy(), name=tensor.name, dtype=tensor.dtype)
 
 
 def _allow_maps(model: ir.Model) -> None:

@@ -192,6 +192,26 @@ def test_external_data_in_the_folder_is_mapped(tmp_path: Path) -> None:
     np.testing.assert_array_equal(run(model, X)["y"], X["x"] @ W)
 
 
+@pytest.mark.parametrize(
+    "data_type", [TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT4, TensorProto.INT64]
+)
+def test_external_data_without_elements(tmp_path: Path, data_type: int) -> None:
+    built = proto(TEXT)
+    built.graph.initializer.append(onnx.numpy_helper.from_array(W, "w"))
+    tensor = built.graph.initializer.add(name="none", data_type=data_type, dims=[0, 3])
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="w.bin")
+    (tmp_path / "w.bin").write_bytes(b"")
+    path = tmp_path / "m.onnx"
+    path.write_bytes(built.SerializeToString())
+    model = onnx_file.read(path)
+    assert onnx_file.digest(model)
+    onnx_file.write(model, tmp_path / "again.onnx")
+    again = onnx_file.read(tmp_path / "again.onnx")
+    assert list(again.graph.initializers["none"].const_value.shape) == [0, 3]
+    np.testing.assert_array_equal(run(again, X)["y"], X["x"] @ W)
+
+
 def test_external_data_of_constants(tmp_path: Path) -> None:
     built = proto(
         "g (float[4,4] x) => (float[4,4] y) { c = Constant <value = float[1] {1}> () y = Add(x, c) }"
