@@ -64,7 +64,8 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
 
 def _from_npy(spec: ModelSpec, key: str, name: str) -> NDArray[Any]:
     try:
-        return npy_format.open_memmap(spec.folder / name, mode="r")
+        with np.errstate(over="ignore"):  # Of the size that a header claims; it is refused as too large.
+            return npy_format.open_memmap(spec.folder / name, mode="r")
     except _BROKEN as error:
         raise data_error(spec, key, name, _why(error)) from error
 

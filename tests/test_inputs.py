@@ -110,6 +110,16 @@ def test_scalars(tmp_path):
     assert feeds.feed({"x": ()}, start=1)["x"] == 6
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_file_that_claims_more_than_memory_can_hold_is_one_line(tmp_path):
+    spec = saved(tmp_path, np.zeros((2, 3), np.float32))
+    header = {"descr": "<f4", "fortran_order": False, "shape": (2**40, 2**40)}
+    with (tmp_path / "x.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+    with pytest.raises(DataError, match=r"inputs\.x\.data\.npy = 'x\.npy': cannot be read: array is too big"):
+        Feeds(spec).feed({"x": (2, 3)})
+
+
 def test_unequal_sample_counts(tmp_path):
     for name, count in (("a", 3), ("b", 2)):
         np.save(tmp_path / f"{name}.npy", np.zeros((count, 1), np.float32))
