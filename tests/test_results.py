@@ -216,6 +216,9 @@ def test_the_worst_phase_decides():
         ("suites/test_engines.py::test_engine[a-b-int8+fp16]", "engine"),
         ("test_latency.py::test_latency[net-fp32]", "latency"),
         ("tests/test_x.py::test_y", "engine"),
+        ("tests/test_x.py::test_outputs[net-fp32]", "engine"),
+        ("::test_outputs[net-fp32]", "outputs"),
+        ("::test_engine[net-fp32]", "engine"),
     ],
 )
 def test_the_file_of_a_test_tells_the_kind_of_its_records(nodeid, kind):

@@ -168,12 +168,16 @@ def _record(
 
 
 def kind_of(nodeid: str) -> Kind:
-    """What the records of a test are: `suites/test_outputs.py::...` makes `outputs`; `engine` if in doubt."""
-    return _kind_of_file(nodeid.partition("::")[0])
+    """What the records of a test are: `suites/test_outputs.py::...` makes `outputs`; `engine` if in doubt.
+
+    Of a file outside pytest's root folder that was named by itself there is the function's name alone.
+    """
+    file, _, rest = nodeid.partition("::")
+    return _kind_of_name(file or rest.partition("[")[0])
 
 
 @lru_cache(maxsize=256)
-def _kind_of_file(path: str) -> Kind:
+def _kind_of_name(path: str) -> Kind:
     stem = path.rpartition("/")[2].removeprefix("test_").removesuffix(".py")
     return next((kind for kind in get_args(Kind) if kind == stem), "engine")
 
