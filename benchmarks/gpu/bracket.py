@@ -1,10 +1,11 @@
 """Emulated against real kernels, layer by layer: is the emulated verdict the GPU's, how wide is the bracket?
 
     python benchmarks/gpu/bracket.py --out FILE.json [--cache FOLDER] [--models GLOB ...] [--limit-s 540]
+    python benchmarks/gpu/bracket.py --specs FOLDER ...   # of models of your own
 
-For every bundled and fetched model and each of its reduced precisions the same lowered model runs on the
-GPU's kernels and, emulated, on the CPU; both are compared with the FP32 reference, outputs and every
-intermediate tensor.  Models whose spec keeps nodes in FP32 are run without them, too (`bare`).
+For every bundled and fetched model, or those of `--specs`, and each of its reduced precisions the same
+lowered model runs on the GPU's kernels and, emulated, on the CPU; both are compared with the FP32 reference,
+outputs and every intermediate tensor.  Models whose spec keeps nodes in FP32 run without them, too (`bare`).
 
 mre         the largest mean relative error of the outputs, GPU and emulated
 apart       mean relative difference of the two runs' outputs
@@ -33,13 +34,13 @@ HEADS = (
 )  # fmt: skip
 
 
-def cases(models: list[str]) -> Iterator[tuple[Any, Any, str]]:
+def cases(folders: list[Path], models: list[str]) -> Iterator[tuple[Any, Any, str]]:
     """Spec, plan and whether nodes are kept, for every case here."""
     from harness import assets
     from harness.precision import PrecisionPlan
     from harness.spec_file import find_specs, read_spec
 
-    for path in find_specs([ROOT / "suites" / "models"]):
+    for path in find_specs(folders):
         spec = read_spec(path)
         if assets.missing(spec) or not any(fnmatchcase(spec.name, glob) for glob in models):
             continue
@@ -171,6 +172,12 @@ def main() -> int:
     args = options(
         __doc__,
         models={"nargs": "+", "default": ["*"], "metavar": "GLOB", "help": "only these models"},
+        specs={
+            "nargs": "+",
+            "type": Path,
+            "default": [ROOT / "suites" / "models"],
+            "help": "folders of specs (default: those of this checkout)",
+        },
         limit_s={"type": float, "default": 540.0, "help": "begin no case after so many seconds"},
         work={"type": Path, "help": "cache of engines and references (default: a new folder)"},
     )
@@ -181,11 +188,11 @@ def main() -> int:
     from harness.errors import HarnessError
 
     print(here(), flush=True)
-    backend = OnnxRuntimeBackend(args.provider, isolate=False)
+    backend = OnnxRuntimeBackend(args.provider)
     started, rows, figures, late = time.monotonic(), [], [], []
     with tempfile.TemporaryDirectory() as folder:
         cache = Cache(args.work or Path(folder))
-        for spec, plan, kept in cases(args.models):
+        for spec, plan, kept in cases(args.specs, args.models):
             label = f"{spec.name} {plan.precision} {kept}"
             if time.monotonic() - started > args.limit_s:
                 late.append(label)
