@@ -37,6 +37,7 @@ INEXACT = (
     "ONNX Runtime's own FP32 runs differ as much, mre {:.1e}: the model is that sensitive, not the engine; "
     "use data like those it is for, or allow more in the spec: precision.{}.tolerance"
 )
+CLOSE = ", and more than half of the limit {:.1e}: real kernels, which this only emulates, may exceed it"
 TF32_UNPROVEN = "the engine computes in TF32, which alone costs about 1e-3: build without it to tell"
 
 
@@ -81,12 +82,14 @@ def verdict_of(
     tf32: bool = False,
     without_tf32: Comparison | OutputsComparison | None = None,
     split: Split | None = None,
+    emulated: bool = False,
 ) -> Triage:
     """The verdict on one output or on all outputs of a case.
 
-    `tf32`: the engine computes in TF32.  `without_tf32`: the same engine rebuilt without it.
+    `tf32`: the engine computes in TF32.  `without_tf32`: the same engine rebuilt without it.  `emulated`: the
+    engine is the emulation, which says less of real kernels the nearer it comes to the limit.
     """
-    warnings = _warnings(found, tf32 and without_tf32 is None)
+    warnings = _warnings(found, tf32 and without_tf32 is None, emulated)
     if found.quality:
         return Triage("pass", warnings, split=split)
     verdict, advice = _failure(found, tf32, without_tf32)
@@ -148,20 +151,21 @@ def _each(found: Comparison | OutputsComparison) -> tuple[Comparison, ...]:
     return (found,) if isinstance(found, Comparison) else found.comparisons
 
 
-def _warnings(found: Comparison | OutputsComparison, tf32: bool) -> tuple[str, ...]:
-    warnings = [text for one in _each(found) for text in _warnings_of(one)]
+def _warnings(found: Comparison | OutputsComparison, tf32: bool, emulated: bool) -> tuple[str, ...]:
+    warnings = [text for one in _each(found) for text in _warnings_of(one, emulated)]
     if tf32 and found.precision is Precision.FP32:
         warnings.append(TF32_UNPROVEN)
     return tuple(warnings)
 
 
-def _warnings_of(one: Comparison) -> list[str]:
+def _warnings_of(one: Comparison, emulated: bool) -> list[str]:
     warnings = []
     if one.empty:
         warnings.append(f"output '{one.name}' is empty: nothing was compared")
     if one.unusual:
         usual = f"above the usual {one.allowed.expected:.1e} of {one.precision}"
-        warnings.append(f"output '{one.name}': mre {one.mre:.1e} is {usual}")
+        close = CLOSE.format(one.allowed.mre) if emulated and one.close else ""
+        warnings.append(f"output '{one.name}': mre {one.mre:.1e} is {usual}{close}")
     if one.quality and not one.consistency:
         explained = f"{one.precision} explains at most {one.explained_mre:.1e}"
         warnings.append(f"output '{one.name}': mre {one.mre:.1e}, but {explained}")

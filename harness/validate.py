@@ -158,7 +158,9 @@ def answer(question: Question, task: Task) -> Answer:
     found = judged(question, actual, expected, emulated)
     split = _split(question, found, actual, emulated, feeds, expected)
     without = compared_without_tf32(question, found, feeds, expected, profile)
-    triage = verdict_of(found, tf32=question.tf32, without_tf32=without, split=split)
+    triage = verdict_of(
+        found, tf32=question.tf32, without_tf32=without, split=split, emulated=emulated is None
+    )
     return Answer(
         question.spec.profiles[profile].name,
         task.case.label,

@@ -38,6 +38,24 @@ def test_verdict_table(scale: float, emulation_mre: float, verdict: str, warning
     assert bool(found.advice) == bool(advice)
 
 
+@pytest.mark.parametrize(
+    ("precision", "scale", "emulated", "told"),
+    [
+        (Precision.FP16, 1.003, True, True),
+        (Precision.FP16, 1.003, False, False),
+        (Precision.FP16, 1.002, True, False),
+        (Precision.INT8_FP16, 1.06, True, True),
+        (Precision.INT8, 1.06, True, False),
+        (Precision.FP16, 1.006, True, False),
+    ],
+)
+def test_an_emulation_near_the_limit_does_not_vouch_for_real_kernels(
+    precision: Precision, scale: float, emulated: bool, told: bool
+) -> None:
+    found = verdict_of(judge(scale, precision, scale - 1), emulated=emulated)
+    assert any("real kernels" in warning for warning in found.warnings) == told
+
+
 def test_one_suspect_output_outweighs_the_limited_ones() -> None:
     right = {"a": features(), "b": features(seed=1)}
     emulation = compare_outputs(
