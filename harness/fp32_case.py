@@ -160,9 +160,14 @@ def _require_candidates(subject: Subject, found: EmulationEvaluator) -> None:
 
 
 def _state(subject: Subject, found: EmulationEvaluator) -> State:
+    from harness.backends.onnxruntime import OnnxRuntimeBackend
+
+    emulator = OnnxRuntimeBackend().info()
     key = {
         "model": subject.digest,
         "code": code_digest(),
+        "runtime": emulator.version,
+        "device": emulator.device,
         "plan": found.plan.digest(),
         "ranges": dict(found.ranges) if found.ranges is not None else None,
         "samples": describe(found.feeds)[0],

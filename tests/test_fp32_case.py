@@ -139,6 +139,15 @@ def test_a_stopped_search_says_how_to_go_on_and_goes_on(
     assert "1 remembered from an earlier search" in capsys.readouterr().out
 
 
+def test_what_another_runtime_measured_is_not_remembered(
+    spec: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(spec, "--precision", "fp16", "--evaluations", "1") == 1
+    monkeypatch.setattr("onnxruntime.__version__", "99.0")
+    assert run(spec, "--precision", "fp16") == 0
+    assert "remembered" not in capsys.readouterr().out
+
+
 def test_ctrl_c_keeps_what_was_found(
     spec: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
