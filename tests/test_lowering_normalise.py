@@ -171,6 +171,22 @@ def test_every_tensor_is_typed() -> None:
     assert types(model(text)) == {"x": "FLOAT", "m": "INT64", "k": "INT64", "y": "FLOAT"}
 
 
+@pytest.mark.parametrize("opset", [13, 19])
+def test_the_size_of_an_output_that_an_exporter_saw_once_is_not_believed(opset: int) -> None:
+    text = """g (float[1,N,2] x) => (float[1,3] s, float[1,1,2] y) {
+      h = ReduceSum <keepdims = 0> (x, two) s = Softmax(h) u = Unsqueeze(s, one) y = MatMul(u, x) }"""
+    axes = {"one": np.array([1]), "two": np.array([2])}
+    old = raw(text, opset, **axes)
+    new = normalise(old)
+    sizes = {value.name: value.shape for value in all_values(new)}
+    assert 3 not in [*sizes["s"], *sizes["u"]]
+    assert sizes["y"] == [1, 1, 2]
+    assert old.graph.outputs[0].shape == [1, 3]
+    new.graph.inputs[0].shape = ir.Shape([1, 5, 2])
+    x = {"x": RNG.standard_normal((1, 5, 2)).astype(np.float32)}
+    np.testing.assert_allclose(run(new, x)["s"].sum(), 1, rtol=1e-6)
+
+
 def test_what_follows_a_group_normalization_is_typed_and_sized() -> None:
     text = """g (float[N,8,6] x) => (float[N,8,6] y) {
       a = GroupNormalization <num_groups = 4> (x, s, s) b = Relu(a) y = Mul(b, b) }"""

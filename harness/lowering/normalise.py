@@ -7,13 +7,17 @@
 5. Every node has a name of its own, over all subgraphs; the first node with a name keeps it.
 6. A symbolic dimension that names two axes of one tensor, or that names nothing, gets a name for each axis,
    because TensorRT takes equal names for equal sizes.
-7. The IR version is 8 to 10.
-8. Every tensor has a type, where ONNX knows the operators.
+7. An output that nodes read as well has no stated sizes: exporters write down what they saw once, and a wrong
+   one would be believed of all that follows.
+8. The IR version is 8 to 10.
+9. Every tensor has a type, where ONNX knows the operators.
 
 Names of tensors never change.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -40,6 +44,7 @@ def normalise(model: ir.Model) -> ir.Model:
     for graph in all_graphs(result):
         _drop_initializer_inputs(graph)
         _lift_constants(graph)
+    ranks = _forget_sizes(result.graph)
     # Before IR 4 the converter knows no initializer that is not an input as well.
     result.ir_version = min(max(result.ir_version or 0, IR_VERSIONS[0]), IR_VERSIONS[1])
     name_nodes(result)
@@ -49,6 +54,7 @@ def normalise(model: ir.Model) -> ir.Model:
     for value in (*result.graph.inputs, *result.graph.outputs):
         _name_dims(value)
     infer(result)
+    _rank(result.graph, ranks)
     if found := defects(result):
         raise LoweringError(f"normalise: {found[0]}")
     return result
@@ -98,6 +104,24 @@ def constant(node: ir.Node) -> ir.TensorProtocol | None:
     if attribute.name.startswith("value_int"):
         return ir.Tensor(np.asarray(attribute.value, np.int64))
     return None
+
+
+def _forget_sizes(graph: ir.Graph) -> dict[str, int]:
+    """Take the shapes off outputs that nodes read as well; the number of axes by name."""
+    read = [value for value in graph.outputs if value.uses() and value.shape is not None]
+    ranks = {value.name or "": len(value.shape) for value in read if value.shape is not None}
+    for value in read:
+        value.shape = None
+    return ranks
+
+
+def _rank(graph: ir.Graph, ranks: Mapping[str, int]) -> None:
+    """Give outputs whose sizes were not inferred a shape of unknown ones: ONNX asks for one."""
+    for value in graph.outputs:
+        rank = ranks.get(value.name or "")
+        if rank is not None:
+            value.shape = value.shape or ir.Shape([None] * rank)
+            _name_dims(value)
 
 
 def _name_dims(value: ir.Value) -> None:
