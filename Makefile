@@ -30,7 +30,7 @@ suites: $(installed)
 test: $(VENV)/.installed-dev
 	$(bin)/python -m pytest tests/ $(ARGS)
 
-zoo: $(VENV)/.installed-zoo
+zoo: $(VENV)/.installed
 	$(bin)/trt-harness fetch suites/models
 
 lint: $(VENV)/.installed-dev
@@ -49,8 +49,9 @@ $(bin)/python:
 	$(PYTHON) -m venv $(VENV)
 	$@ -m pip install --quiet --upgrade 'pip>=25.1'
 
+# With `zoo`: models that another checkout fetched join every run, and read images.
 $(VENV)/.installed: pyproject.toml requirements.lock | $(bin)/python
-	$(bin)/python -m pip install --quiet $(LOCK) --editable .
+	$(bin)/python -m pip install --quiet $(LOCK) --editable '.[zoo]'
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

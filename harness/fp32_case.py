@@ -22,7 +22,7 @@ from harness.fp32_region import regions
 from harness.fp32_result import Budget, SearchResult, Step
 from harness.fp32_search import search
 from harness.fp32_state import State
-from harness.model import Subject, code_digest
+from harness.model import Subject
 from harness.onnx_graph import all_nodes
 from harness.precision import Precision, PrecisionPlan
 from harness.samples import Spool, describe
@@ -160,14 +160,8 @@ def _require_candidates(subject: Subject, found: EmulationEvaluator) -> None:
 
 
 def _state(subject: Subject, found: EmulationEvaluator) -> State:
-    from harness.backends.onnxruntime import OnnxRuntimeBackend
-
-    emulator = OnnxRuntimeBackend().info()
     key = {
-        "model": subject.digest,
-        "code": code_digest(),
-        "runtime": emulator.version,
-        "device": emulator.device,
+        **subject.cpu_key,
         "plan": found.plan.digest(),
         "ranges": dict(found.ranges) if found.ranges is not None else None,
         "samples": describe(found.feeds)[0],

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from harness import lowering, onnx_file
 from harness.assets import model_path
 from harness.backends.base import Backend
-from harness.cache import Cache
+from harness.cache import JSON, Cache
 from harness.calibration import Calibration, Resources, calibrate_cached
 from harness.engine import BuiltEngine, EngineSource, build
 from harness.inputs import Feeds, calibration_feeds
@@ -58,6 +58,19 @@ class Subject:
     def digest(self) -> str:
         """SHA-256, in hex, of graph and weights of `model`."""
         return onnx_file.digest(self.model)
+
+    @property
+    def cpu_key(self) -> dict[str, JSON]:
+        """What every result on ONNX Runtime's CPU provider depends on, for the key that it is kept by."""
+        from harness.backends.onnxruntime import OnnxRuntimeBackend
+
+        info = OnnxRuntimeBackend().info()
+        return {
+            "model": self.digest,
+            "code": code_digest(),
+            "runtime": info.version,
+            "device": info.device,
+        }
 
     @cached_property
     def exact(self) -> ir.Model:
@@ -196,19 +209,13 @@ class Subject:
         plan: PrecisionPlan | None = None,
         level: str = "none",
     ) -> Source:
-        from harness.backends.onnxruntime import OnnxRuntimeBackend
-
-        info = OnnxRuntimeBackend().info()
         ranges = self.ranges(plan) if plan else None
         key = {
+            **self.cpu_key,
             "what": what,
-            "model": self.digest,
-            "code": code_digest(),
             "plan": plan.digest() if plan else None,
             "calibration": dict(ranges) if ranges else None,
             "level": level,
-            "runtime": info.version,
-            "device": info.device,
         }
         return Source(f"{self.spec.name} {what}", key, model, self.output_names, level)
 

@@ -126,21 +126,15 @@ def ranges_of(subject: Subject, what: Precision | PrecisionPlan) -> RangeReport:
     precision = plan.precision
     if precision.half is None:
         return RangeReport(str(precision))
-    from harness.backends.onnxruntime import OnnxRuntimeBackend
-    from harness.model import code_digest
     from harness.reference import feeds_digest
     from harness.validate import feeds_needed
 
     shapes = {name: part.opt for name, part in subject.spec.profiles[0].shapes.items()}
     rows, count = subject.feeds.rows(shapes), feeds_needed(subject.feeds, shapes)
     feeds = [subject.feeds.feed(shapes, index * rows) for index in range(count)]
-    info = OnnxRuntimeBackend().info()
     key: dict[str, JSON] = {
+        **subject.cpu_key,
         "format": FORMAT,
-        "model": subject.digest,
-        "code": code_digest(),
-        "runtime": info.version,
-        "device": info.device,
         "plan": plan.digest(),
         "feeds": [feeds_digest(feed) for feed in feeds],
     }

@@ -24,18 +24,8 @@ def require_survives(subject: Subject) -> None:
 
     A model that it refuses in words survives: whoever runs it hears them.  Tried once for each model.
     """
-    from harness.backends.onnxruntime import OnnxRuntimeBackend
-    from harness.model import code_digest
-
-    info = OnnxRuntimeBackend().info()
-    key = {
-        "model": subject.digest,
-        "code": code_digest(),
-        "runtime": info.version,
-        "device": info.device,
-    }
     label = f"{subject.spec.name} trial"
-    subject.cache.get_or_make("trial", key, lambda _: _tried(subject), label=label)
+    subject.cache.get_or_make("trial", subject.cpu_key, lambda _: _tried(subject), label=label)
 
 
 def _tried(subject: Subject) -> Mapping[str, Any]:
