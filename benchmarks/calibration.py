@@ -66,18 +66,19 @@ class Samples:
 
 def prepared(source: str) -> tuple[Any, list[str]]:
     """The normalised model and the tensors that INT8 needs ranges of."""
-    from harness import lowering, onnx_file
-    from harness.lowering.normalise import normalise
+    from harness.graph import file as onnx_file
+    from harness.lowering.lower import quantizable
+    from harness.lowering.passes.normalise import normalise
     from harness.precision import Precision, PrecisionPlan
 
     model = normalise(onnx_file.read(source))
-    nodes = lowering.quantizable(model, PrecisionPlan(Precision.INT8))
+    nodes = quantizable(model, PrecisionPlan(Precision.INT8))
     return model, sorted({name for node in nodes for name in node.activations})
 
 
 def bare(source: str, feeds: Samples) -> Times:
     """Inference alone, with the tensors returned."""
-    from harness.backends.onnxruntime import SessionSettings, open_model
+    from harness.backends.onnxruntime.backend import SessionSettings, open_model
 
     model, tensors = prepared(source)
     inputs = {value.name for value in model.graph.inputs}
@@ -94,8 +95,8 @@ def ours(method: str) -> Callable[[str, Samples], Times]:
     """This project's calibration by a method."""
 
     def run(source: str, feeds: Samples) -> Times:
-        from harness.calibration import calibrate
-        from harness.spec import CalibrationSpec
+        from harness.calibration.calibrate import calibrate
+        from harness.spec.model_spec import CalibrationSpec
 
         model, tensors = prepared(source)
         start = measured()

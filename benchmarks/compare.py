@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.command import arguments
-from harness.compare import compare
+from harness.comparison.compare import compare
 from harness.precision import TOLERANCES, Precision
 
 QUESTIONS = 8

@@ -20,9 +20,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.command import arguments, count
-from harness.backends.ort_session import OrtEngine, SessionSettings
-from harness.measure import Sampling, interleave, measure
-from harness.regression import ATTEMPTS, NOISY
+from harness.backends.onnxruntime.session import OrtEngine, SessionSettings
+from harness.latency.measure import Sampling, interleave, measure
+from harness.plugin.regression import ATTEMPTS, NOISY
 from harness.report.gate import compare
 
 SIZE, LAYERS = 256, 8

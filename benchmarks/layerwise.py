@@ -34,15 +34,16 @@ DETECTOR = Path(__file__).parents[1] / "suites" / "models" / "ppocrv4_det" / "sp
 
 def prepare(source: Path, folder: Path) -> None:
     """Write what the runs read: both models, names, feeds, plain outputs."""
-    from harness import lowering, onnx_file
     from harness.backends.base import BuildRequest
-    from harness.backends.onnxruntime import OnnxRuntimeBackend, open_model
-    from harness.lowering.normalise import normalise
+    from harness.backends.onnxruntime.backend import OnnxRuntimeBackend, open_model
+    from harness.graph import file as onnx_file
+    from harness.lowering.lower import lower
+    from harness.lowering.passes.normalise import normalise
     from harness.precision import Precision, PrecisionPlan
-    from harness.spec import BuildSpec, Profile, ShapeRange
+    from harness.spec.model_spec import BuildSpec, Profile, ShapeRange
 
     model = normalise(onnx_file.read(source))
-    lowered = lowering.lower(model, PrecisionPlan(Precision.FP16))
+    lowered = lower(model, PrecisionPlan(Precision.FP16))
     feeds = _feeds(model)
     np.savez(folder / "feeds.npz", **feeds)
     onnx_file.write(model, folder / "reference.onnx")
@@ -61,7 +62,7 @@ def prepare(source: Path, folder: Path) -> None:
 
 
 def _names(model: Any) -> list[str]:
-    from harness.layer_graph import places_of
+    from harness.layers.graph import places_of
 
     return [place.tensor for place in places_of(model)]
 
@@ -101,10 +102,10 @@ def bare(folder: Path) -> None:
 
 def ours(folder: Path, memory_bytes: int) -> None:
     """The layer-wise comparison."""
-    from harness import onnx_file
-    from harness.backends.onnxruntime import OnnxRuntimeBackend
-    from harness.backends.ort_slices import SliceOpener
-    from harness.layers import LayerQuestion, compare_layers
+    from harness.backends.onnxruntime.backend import OnnxRuntimeBackend
+    from harness.backends.onnxruntime.slices import SliceOpener
+    from harness.graph import file as onnx_file
+    from harness.layers.compare import LayerQuestion, compare_layers
     from harness.precision import TOLERANCES, Precision
 
     start = time.process_time()
@@ -223,8 +224,8 @@ def child(what: str, *arguments: str) -> None:
 
 def defaults(folder: Path) -> list[Path]:
     """Models that are generated into `folder`, and the detector where it is fetched."""
-    from harness.assets import stored_path
-    from harness.spec_file import read_spec
+    from harness.spec.assets import stored_path
+    from harness.spec.file import read_spec
 
     command = [sys.executable, "-m", "benchmarks.models", str(folder)]
     subprocess.run(command, check=True, capture_output=True)

@@ -27,13 +27,14 @@ MEMORY_RATIO = 3.0
 
 def ours(source: str, target: str) -> float:
     """Read, normalise, lower, write; seconds."""
-    from harness import lowering, onnx_file
-    from harness.lowering.normalise import normalise
+    from harness.graph import file as onnx_file
+    from harness.lowering.lower import lower
+    from harness.lowering.passes.normalise import normalise
     from harness.precision import Precision, PrecisionPlan
 
     _ready()
     start = time.perf_counter()
-    lowered = lowering.lower(normalise(onnx_file.read(source)), PrecisionPlan(Precision.FP16))
+    lowered = lower(normalise(onnx_file.read(source)), PrecisionPlan(Precision.FP16))
     onnx_file.write(lowered.model, target)
     return time.perf_counter() - start
 
@@ -54,7 +55,8 @@ _baseline = 0
 
 def _ready() -> None:
     global _baseline  # noqa: PLW0603
-    from harness.lowering import half, int8, normalise  # noqa: F401
+    from harness.lowering.formats import half, int8  # noqa: F401
+    from harness.lowering.passes import normalise  # noqa: F401
 
     _baseline = peak_bytes()
 

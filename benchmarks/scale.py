@@ -130,8 +130,8 @@ def report(folder: Path) -> list[Figure]:
 
 
 def _record(number: int, model: str, precision: str) -> Mapping[str, object]:
+    from harness.records import Record
     from harness.report.plain import plain
-    from harness.report.records import Record
 
     worst = {"index": [3, 7], "actual": 1.284, "expected": 1.253}
     output = {"name": "logits", "mre": 2e-4, "snr_db": 61.2, "p99": 2e-3, "worst": worst}
@@ -148,16 +148,18 @@ def model(folder: Path) -> list[Figure]:
     """A model of 2.4 GB in external data: read, normalised, lowered to FP16, emulated, run, compared."""
     import numpy as np
 
-    from harness import lowering, onnx_file
-    from harness.backends.onnxruntime import open_model
-    from harness.compare import compare
-    from harness.lowering.normalise import normalise
+    from harness.backends.onnxruntime.backend import open_model
+    from harness.comparison.compare import compare
+    from harness.graph import file as onnx_file
+    from harness.lowering.emulation.emulate import emulate
+    from harness.lowering.lower import lower
+    from harness.lowering.passes.normalise import normalise
     from harness.precision import TOLERANCES, Precision, PrecisionPlan
 
     path, size = _large_model(folder), LAYERS * WIDTH * WIDTH * 4
     before, started = peak_bytes(), time.perf_counter()
     normalised = normalise(onnx_file.read(path))
-    emulated = lowering.emulate(lowering.lower(normalised, PrecisionPlan(Precision.FP16)))
+    emulated = emulate(lower(normalised, PrecisionPlan(Precision.FP16)))
     lowered = time.perf_counter()
     feed = {"x": np.random.default_rng(0).normal(size=(2, WIDTH)).astype(np.float32)}
     outputs = []

@@ -17,17 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.command import arguments, one_of
-from harness.backends import create
-from harness.cache import Cache
-from harness.emulated_error import Compared
+from harness.backends.choose import create
+from harness.comparison.emulated_error import Compared
+from harness.engines.subject import Subject
 from harness.errors import UsageError
-from harness.fp32_case import SuiteSamples
-from harness.fp32_evaluator import EmulationEvaluator, evaluator
-from harness.fp32_result import Budget, Kept, SearchResult
-from harness.fp32_search import search
-from harness.model import Subject
 from harness.precision import Precision, PrecisionPlan
-from harness.spec_file import read_spec
+from harness.search.case import SuiteSamples
+from harness.search.evaluator import EmulationEvaluator, evaluator
+from harness.search.result import Budget, Kept, SearchResult
+from harness.search.shrink import search
+from harness.spec.file import read_spec
+from harness.storage.cache import Cache
 
 MODELS = Path(__file__).parent.parent / "suites" / "models"
 

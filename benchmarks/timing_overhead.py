@@ -17,7 +17,7 @@ from statistics import median
 import numpy as np
 import pytest
 
-from harness import measure
+from harness.latency import measure
 
 BLOCKS = 1000
 CALLS = 60

@@ -8,7 +8,7 @@ import pytest
 
 def test_layers(case, question, subject, built, trt_options, record, reproduce):
     """The outputs are within tolerance; if they are not, one failure lists all layers that are not either."""
-    from harness.layer_case import answer_layers  # brings graph libraries that collecting need not load
+    from harness.layers.case import answer_layers  # brings graph libraries that collecting need not load
 
     label = f"{case.spec.name}[{case.precision}]"
     answer = answer_layers(question, subject, built, trt_options.layer_memory_bytes)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.metamorphic import PROPERTIES, check
+from harness.verdict.metamorphic import PROPERTIES, check
 
 
 @pytest.mark.parametrize("name", PROPERTIES)
@@ -39,6 +39,6 @@ def test_metamorphic(case, name, metamorphic_trials, built, record, reproduce, r
 
 def plan_identical(request, built):
     """Whether the second build is the same to the byte; builders that time tactics may well choose others."""
-    from harness.variants import same_plan  # brings graph libraries that collecting need not load
+    from harness.engines.variants import same_plan  # brings graph libraries that collecting need not load
 
     return same_plan(built, request.getfixturevalue("second_build"))

@@ -3,7 +3,7 @@
 import pytest
 
 from harness.report.plain import plain
-from harness.validate import answers, explain
+from harness.verdict.validate import answers, explain
 
 
 def test_outputs(case, question, built, record, reproduce, propose_fp32):

@@ -18,18 +18,18 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from harness import onnx_file
 from harness.cli import main
-from harness.data import load_array
+from harness.data.arrays import load_array
+from harness.data.inputs import Feeds
 from harness.errors import DataError, ModelError, UsageError
-from harness.inputs import Feeds
-from harness.lowering.normalise import normalise
+from harness.graph import file as onnx_file
+from harness.lowering.passes.normalise import normalise
 from harness.report import results, summary
-from harness.report.html import page
-from harness.spec import DataSource
-from tests.helpers_project import SUITES, write_case, write_project
-from tests.helpers_results import outputs_record, run
-from tests.helpers_specs import made_spec
+from harness.report.pages.html import page
+from harness.spec.model_spec import DataSource
+from tests.helpers.project import SUITES, write_case, write_project
+from tests.helpers.results import outputs_record, run
+from tests.helpers.specs import made_spec
 
 ESCAPE = "\x1b[2J\x1b]0;owned\x07\x9b31m"
 HTML = "<script>alert(1)</script><img src=x onerror=alert(2)>"

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import doctor, processors
-from harness.parallel import worker_count
+from harness import processors
+from harness.doctor import checks as doctor
+from harness.plugin.parallel import worker_count
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def test_the_doctor_says_how_many_are_left(machine: Path) -> None:
 
 
 def test_workers_and_threads_keep_to_the_limit(machine: Path) -> None:
-    from harness.backends.ort_session import SessionSettings
+    from harness.backends.onnxruntime.session import SessionSettings
 
     assert worker_count("onnxruntime", None) is None
     cgroup(machine, "0::/\n", cpu_max="400000 100000")

@@ -30,12 +30,13 @@ def tf32(provider: str, folder: Path) -> dict[str, Any]:
     import numpy as np
 
     from benchmarks.models import resnet50
-    from harness import lowering, onnx_file
     from harness.backends.base import BuildRequest
-    from harness.backends.onnxruntime import OnnxRuntimeBackend, open_model
-    from harness.lowering.normalise import normalise
+    from harness.backends.onnxruntime.backend import OnnxRuntimeBackend, open_model
+    from harness.graph import file as onnx_file
+    from harness.lowering.lower import lower
+    from harness.lowering.passes.normalise import normalise
     from harness.precision import Precision, PrecisionPlan
-    from harness.spec import BuildSpec, Profile, ShapeRange
+    from harness.spec.model_spec import BuildSpec, Profile, ShapeRange
 
     source = folder / "resnet50.onnx"
     source.write_bytes(resnet50().SerializeToString())
@@ -50,7 +51,7 @@ def tf32(provider: str, folder: Path) -> dict[str, Any]:
         engine = folder / name
         engine.mkdir()
         plan = PrecisionPlan(Precision.FP32)
-        request = BuildRequest("resnet50", lowering.lower(model, plan), (profile,), BuildSpec(tf32=on))
+        request = BuildRequest("resnet50", lower(model, plan), (profile,), BuildSpec(tf32=on))
         audit = OnnxRuntimeBackend(provider).build(request, engine)
         got = audit.details["deployed"]["provider_options"].get("use_tf32", "absent")
         with OnnxRuntimeBackend(provider).load(engine) as opened:
@@ -68,8 +69,8 @@ def relative(actual: Any, expected: Any) -> float:
 
 def buffers(provider: str, engine: Path, feeds: Any) -> dict[str, float]:
     """Mean relative difference to the plain session of each way to run between device buffers."""
-    from harness.backends import device
-    from harness.backends.onnxruntime import OnnxRuntimeBackend
+    from harness.backends.cuda import device
+    from harness.backends.onnxruntime.backend import OnnxRuntimeBackend
 
     with OnnxRuntimeBackend(provider).load(engine, "verified") as plain:
         expected = plain.run(feeds)["logits"]

@@ -36,9 +36,9 @@ HEADS = (
 
 def cases(folders: list[Path], models: list[str]) -> Iterator[tuple[Any, Any, str]]:
     """Spec, plan and whether nodes are kept, for every case here."""
-    from harness import assets
     from harness.precision import PrecisionPlan
-    from harness.spec_file import find_specs, read_spec
+    from harness.spec import assets
+    from harness.spec.file import find_specs, read_spec
 
     for path in find_specs(folders):
         spec = read_spec(path)
@@ -56,16 +56,16 @@ def study(spec: Any, plan: Any, backend: Any, cache: Any) -> dict[str, Any]:
     """The figures of one case."""
     import numpy as np
 
-    from harness import lowering
-    from harness.backends.onnxruntime import SessionSettings, emulation_level, open_model
-    from harness.model import Subject
-    from harness.validate import feeds_needed, stacked
+    from harness.backends.onnxruntime.backend import SessionSettings, emulation_level, open_model
+    from harness.engines.subject import Subject
+    from harness.lowering.emulation.emulate import emulate
+    from harness.verdict.validate import feeds_needed, stacked
 
     subject = Subject(spec, backend, cache)
     shapes = {name: part.opt for name, part in spec.profiles[0].shapes.items()}
     rows, count = subject.feeds.rows(shapes), feeds_needed(subject.feeds, shapes)
     feeds = [subject.feeds.feed(shapes, k * rows) for k in range(count)]
-    emulated = lowering.emulate(subject.lowered(plan))
+    emulated = emulate(subject.lowered(plan))
     settings = SessionSettings(level=emulation_level(plan.precision))
     built = subject.engine(plan)
     expected = [subject.reference().outputs(feed) for feed in feeds]
@@ -102,7 +102,7 @@ def study(spec: Any, plan: Any, backend: Any, cache: Any) -> dict[str, Any]:
 
 def judge(spec: Any, plan: Any, actual: Any, expected: Any) -> Any:
     """A comparison by the spec's own tolerance and rules."""
-    from harness.compare import compare_outputs
+    from harness.comparison.compare import compare_outputs
 
     tolerance = spec.tolerance(plan.precision)
     return compare_outputs(actual, expected, tolerance, precision=plan.precision, rules=spec.outputs)
@@ -110,9 +110,9 @@ def judge(spec: Any, plan: Any, actual: Any, expected: Any) -> Any:
 
 def layers(subject: Any, plan: Any, feeds: Any, opener: Any, outputs: Any) -> dict[str, tuple[float, bool]]:
     """Error of every tensor, and whether it is out of tolerance."""
-    from harness.backends.onnxruntime import open_model
-    from harness.layers import LayerQuestion, compare_layers
-    from harness.onnx_graph import values_of
+    from harness.backends.onnxruntime.backend import open_model
+    from harness.graph.walk import values_of
+    from harness.layers.compare import LayerQuestion, compare_layers
 
     values = [value for value in values_of(subject.lowered(plan).model.graph) if value.name]
     offered = {v.name: 4 if v.dtype is None else math.ceil(v.dtype.bitwidth / 8) for v in values}
@@ -183,9 +183,9 @@ def main() -> int:
     )
     import tempfile
 
-    from harness.backends.onnxruntime import OnnxRuntimeBackend
-    from harness.cache import Cache
+    from harness.backends.onnxruntime.backend import OnnxRuntimeBackend
     from harness.errors import HarnessError
+    from harness.storage.cache import Cache
 
     print(here(), flush=True)
     backend = OnnxRuntimeBackend(args.provider)

@@ -29,9 +29,11 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def plugin() -> list[str]:
-    """`-p harness.plugin` unless the package is installed: pytest then loads it by its entry point."""
-    installed = any(entry.value == "harness.plugin" for entry in metadata.entry_points(group="pytest11"))
-    return [] if installed else ["-p", "harness.plugin"]
+    """`-p harness.plugin.hooks` unless the package is installed: pytest then loads it by its entry point."""
+    installed = any(
+        entry.value == "harness.plugin.hooks" for entry in metadata.entry_points(group="pytest11")
+    )
+    return [] if installed else ["-p", "harness.plugin.hooks"]
 
 
 def options(text: str | None, **flags: Any) -> argparse.Namespace:
@@ -61,7 +63,7 @@ def where() -> dict[str, Any]:
     """Date, machine, GPUs and versions: of the onnxruntime that is imported, whichever is installed."""
     import onnxruntime  # noqa: F401 - its own version is told, not the metadata's
 
-    from harness.backends.ort_device import gpu_facts
+    from harness.backends.cuda.gpu_facts import gpu_facts
     from harness.report.environment import processor, versions
 
     return {

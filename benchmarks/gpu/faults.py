@@ -58,7 +58,7 @@ Step = Callable[[Path], str]
 
 def project(folder: Path) -> Path:
     """A checkout in little: two precisions of a small model."""
-    from tests.helpers_project import write_project
+    from tests.helpers.project import write_project
 
     folder.mkdir()
     write_project(folder, "outputs")
@@ -92,19 +92,20 @@ def built(folder: Path, **fields: Any) -> tuple[Any, Path, Any]:
     from onnx import TensorProto, helper
 
     from benchmarks.models import Builder
-    from harness import lowering, onnx_file
     from harness.backends.base import BuildRequest
-    from harness.backends.onnxruntime import OnnxRuntimeBackend
-    from harness.lowering.normalise import normalise
+    from harness.backends.onnxruntime.backend import OnnxRuntimeBackend
+    from harness.graph import file as onnx_file
+    from harness.lowering.lower import lower
+    from harness.lowering.passes.normalise import normalise
     from harness.precision import Precision, PrecisionPlan
-    from harness.spec import BuildSpec, Profile, ShapeRange
+    from harness.spec.model_spec import BuildSpec, Profile, ShapeRange
 
     b = Builder(0)
     b.op("Relu", b.op("MatMul", "x", b.weight(4096, 4096)))
     model = b.model([helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4096])], "y", ["N", 4096])
     source = folder / "wide.onnx"
     source.write_bytes(model.SerializeToString())
-    lowered = lowering.lower(normalise(onnx_file.read(source)), PrecisionPlan(Precision.FP32))
+    lowered = lower(normalise(onnx_file.read(source)), PrecisionPlan(Precision.FP32))
     shapes = {"x": ShapeRange(min=(1, 4096), opt=(8, 4096), max=(1 << 20, 4096))}
     place = folder / f"engine-{len(list(folder.iterdir()))}"
     place.mkdir()
@@ -153,7 +154,7 @@ def memory_running(folder: Path) -> str:
 
 def memory_taken(folder: Path) -> str:
     """Step 2, memory held by somebody else: all but 600 MB of the device."""
-    from harness.backends.device import open_device
+    from harness.backends.cuda.device import open_device
     from harness.errors import RunError
 
     backend, place, feeds = built(folder)
@@ -197,13 +198,13 @@ def torch_here(folder: Path) -> str:
         import torch
     except ImportError:
         return "not tried: torch is not installed"
-    from harness.backends import device
+    from harness.backends.cuda import device
 
     mine = torch.ones(1 << 20, device="cuda")
     _, place, feeds = built(folder)
     results = []
     for binding in device.installed():
-        from harness.backends.onnxruntime import OnnxRuntimeBackend
+        from harness.backends.onnxruntime.backend import OnnxRuntimeBackend
 
         with OnnxRuntimeBackend(CUDA, cuda=binding).load(place, "deployed") as engine:
             results.append(engine.run(feeds(8))["y"])
@@ -221,8 +222,8 @@ def own_context(folder: Path) -> str:
     """Step 4, a context that is not the primary one."""
     from cuda.bindings import driver
 
-    from harness.backends import device
-    from harness.backends.onnxruntime import OnnxRuntimeBackend
+    from harness.backends.cuda import device
+    from harness.backends.onnxruntime.backend import OnnxRuntimeBackend
 
     _, place, feeds = built(folder)
     driver.cuInit(0)

@@ -61,8 +61,8 @@ def generate(folder: Path, count: int) -> None:
 
 def specs(folder: Path, count: int) -> list[str]:
     """`--trt-spec` for the generated models and for all others that are here."""
-    from harness import assets
-    from harness.spec_file import find_specs, read_spec
+    from harness.spec import assets
+    from harness.spec.file import find_specs, read_spec
 
     generate(folder, count)
     bundled = find_specs([ROOT / "suites" / "models"])
@@ -133,7 +133,7 @@ def main() -> int:
         reports={"type": Path, "help": "where reports stay (default: nowhere)"},
         gpus={"nargs": "+", "type": int, "default": [1, 2, 4], "help": "how many GPUs to run on, one by one"},
     )
-    from harness.gpus import gpu_names
+    from harness.backends.cuda.gpus import gpu_names
 
     print(here(), flush=True)
     names, cpus = gpu_names() or ("0",), sorted(os.sched_getaffinity(0))

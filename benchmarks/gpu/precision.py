@@ -21,17 +21,17 @@ from typing import TYPE_CHECKING, Any
 from common import ROOT, here, options, where, write
 
 if TYPE_CHECKING:
-    from harness.model import Subject
+    from harness.engines.subject import Subject
 
 MODELS = ROOT / "suites" / "models"
 
 
 def subject(name: str, provider: str, folder: Path, **changes: Any) -> Subject:
     """A bundled model with parts of its spec changed."""
-    from harness.backends import create
-    from harness.cache import Cache
-    from harness.model import Subject
-    from harness.spec_file import read_spec
+    from harness.backends.choose import create
+    from harness.engines.subject import Subject
+    from harness.spec.file import read_spec
+    from harness.storage.cache import Cache
 
     spec = read_spec(MODELS / name / "spec.toml").model_copy(update=changes)
     return Subject(spec, create("onnxruntime", provider=provider), Cache(folder / "cache"))
@@ -40,9 +40,9 @@ def subject(name: str, provider: str, folder: Path, **changes: Any) -> Subject:
 def tf32(provider: str, folder: Path) -> dict[str, Any]:
     """Verdict and advice of an FP32 engine with TF32 on; without such a provider there is no failure."""
     from harness.errors import HarnessError
-    from harness.failure import find_failure
     from harness.precision import Precision
-    from harness.spec import BuildSpec
+    from harness.reproduce.failure import find_failure
+    from harness.spec.model_spec import BuildSpec
 
     try:
         found = find_failure(
@@ -55,11 +55,11 @@ def tf32(provider: str, folder: Path) -> dict[str, Any]:
 
 def search(bare: Subject) -> dict[str, Any]:
     """What the search proposes, what the engine says of it, and what it costs."""
-    from harness.fp32_case import Request, propose
-    from harness.fp32_cost import latency_cost
-    from harness.fp32_proposal import data_of
-    from harness.fp32_words import explain
     from harness.precision import Precision
+    from harness.search.case import Request, propose
+    from harness.search.cost import latency_cost
+    from harness.search.proposal import data_of
+    from harness.search.words import explain
 
     started = time.monotonic()
     found = propose(bare, Request(Precision.FP16))
@@ -71,11 +71,11 @@ def search(bare: Subject) -> dict[str, Any]:
 
 def bundles(bare: Subject, folder: Path) -> dict[str, Any]:
     """For the bundle, whole and minimised: nodes, exit status of its script, and what it printed."""
-    from harness.bundle import write as pack
-    from harness.failure import find_failure
-    from harness.minimise import minimised
     from harness.options import Options
     from harness.precision import Precision
+    from harness.reproduce.bundle import write as pack
+    from harness.reproduce.failure import find_failure
+    from harness.reproduce.minimise import minimised
 
     whole, found = find_failure(bare, Precision.FP16), {}
     with minimised(whole, bare, print) as small:

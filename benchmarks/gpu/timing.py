@@ -84,12 +84,13 @@ def engine_folder(model: str, precision: str, batch: int, folder: Path, provider
     import numpy as np
 
     from benchmarks.models import MODELS
-    from harness import lowering, onnx_file
     from harness.backends.base import BuildRequest
-    from harness.backends.onnxruntime import OnnxRuntimeBackend
-    from harness.lowering.normalise import normalise
+    from harness.backends.onnxruntime.backend import OnnxRuntimeBackend
+    from harness.graph import file as onnx_file
+    from harness.lowering.lower import lower
+    from harness.lowering.passes.normalise import normalise
     from harness.precision import Precision, PrecisionPlan
-    from harness.spec import BuildSpec, Profile, ShapeRange
+    from harness.spec.model_spec import BuildSpec, Profile, ShapeRange
 
     source = folder / f"{model}.onnx"
     if not source.is_file():
@@ -103,7 +104,7 @@ def engine_folder(model: str, precision: str, batch: int, folder: Path, provider
             rng.standard_normal(shape).astype(np.float32) if floating else np.ones(shape, value.dtype.numpy())
         )
     ranges = {name: ShapeRange(min=a.shape, opt=a.shape, max=a.shape) for name, a in feeds.items()}
-    lowered = lowering.lower(loaded, PrecisionPlan(Precision(precision)))
+    lowered = lower(loaded, PrecisionPlan(Precision(precision)))
     place = folder / f"{model}-{precision}-{batch}"
     place.mkdir()
     request = BuildRequest(model, lowered, (Profile(shapes=ranges),), BuildSpec())
@@ -125,10 +126,10 @@ def mlp() -> Any:
 
 def measured(engine: Any, feeds: dict[str, Any], batch: int) -> dict[str, Any]:
     """Harness and bare loop in turn, then what the harness measures besides."""
-    from harness.backends.gpu_state import open_probe
-    from harness.bench_device import device_latencies
-    from harness.machine import MachineProbe
-    from harness.measure import Sampling, measure
+    from harness.backends.cuda.gpu_state import open_probe
+    from harness.latency.bench_device import device_latencies
+    from harness.latency.machine import MachineProbe
+    from harness.latency.measure import Sampling, measure
 
     probe = MachineProbe(open_probe())
     one = Sampling(rounds=1, max_samples=BLOCK, max_time_s=1.0, warmup_time_s=0.05)
@@ -207,8 +208,8 @@ def main() -> int:
         __doc__,
         cuda={"nargs": "+", "default": None, "help": "cuda-python, pycuda (default: those installed)"},
     )
-    from harness.backends import device
-    from harness.backends.onnxruntime import OnnxRuntimeBackend
+    from harness.backends.cuda import device
+    from harness.backends.onnxruntime.backend import OnnxRuntimeBackend
 
     print(here(), flush=True)
     bindings = args.cuda or list(device.installed())

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from harness.precision import Precision
 
 if TYPE_CHECKING:
-    from harness.lowering import LoweredModel
-    from harness.spec import BuildSpec, Profile
+    from harness.lowering.model import LoweredModel
+    from harness.spec.model_spec import BuildSpec, Profile
 
 Tensors = Mapping[str, NDArray[Any]]
 Shapes = Mapping[str, tuple[int, ...]]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from harness.backends.runner import Tensors
 from harness.calibration.histogram import Histogram
 from harness.calibration.methods import range_of
 from harness.calibration.model import Choice, Judge
+from harness.data.samples import Part
 from harness.lowering.model import Ranges
-from harness.runners import Tensors
-from harness.samples import Part
 
 PERCENTILES = (99.9, 99.99, 99.999)
 HELD_OUT_SHARE = 4

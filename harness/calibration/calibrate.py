@@ -10,19 +10,21 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from harness.cache import JSON, Cache, Entry
+from harness.backends.runner import Opener, Tensors
 from harness.calibration.auto import choose, split
 from harness.calibration.collect import Collected, Progress, collect
 from harness.calibration.histogram import MASK_MAGNITUDE, Histogram
 from harness.calibration.methods import range_of
 from harness.calibration.model import DEFAULT_MEMORY_BYTES, Calibration, Choice
-from harness.emulated_error import EmulatedError, emulation_opener, open_cpu
+from harness.comparison.emulated_error import EmulatedError, emulation_opener, open_cpu
+from harness.data.samples import Part, describe, rereadable
 from harness.errors import CacheError, DataError
-from harness.lowering import Ranges, emulate, lower
+from harness.lowering.emulation.emulate import emulate
+from harness.lowering.lower import lower
+from harness.lowering.model import Ranges
 from harness.precision import Precision, PrecisionPlan
-from harness.runners import Opener, Tensors
-from harness.samples import Part, describe, rereadable
-from harness.spec import CalibrationSpec
+from harness.spec.model_spec import CalibrationSpec
+from harness.storage.cache import JSON, Cache, Entry
 
 ALGORITHM = 1
 """Part of the cache key; raised whenever the same data would give other ranges."""
@@ -151,7 +153,7 @@ def _key(
     model_digest: str,
 ) -> dict[str, JSON]:
     """Everything the ranges depend on; `auto` depends on the plan, the other methods do not."""
-    from harness.backends.onnxruntime import OnnxRuntimeBackend
+    from harness.backends.onnxruntime.backend import OnnxRuntimeBackend
 
     (data, count), info = describe(samples), OnnxRuntimeBackend().info()
     if count == 0:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from harness import processors
+from harness.backends.runner import Opener, Tensors
 from harness.calibration.histogram import Histogram
 from harness.calibration.sizes import measure, values_of
 from harness.errors import DataError, LoweringError
-from harness.runners import Opener, Tensors
 
 Progress = Callable[[int], None]
 """Told after each run how many samples the current pass has seen."""

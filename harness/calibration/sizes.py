@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import onnx_ir as ir
 
-from harness.runners import Opener, Tensors
+from harness.backends.runner import Opener, Tensors
 
 SIZE_SUFFIX = "/trt_harness/size"
 FLOAT_BYTES = 4

@@ -13,8 +13,8 @@ from harness.errors import UsageError
 from harness.options import FLAGS, Options
 
 if TYPE_CHECKING:
-    from harness.failure import Failure
-    from harness.selection import Case
+    from harness.plugin.selection import Case
+    from harness.reproduce.failure import Failure
 
 BUNDLED = Path("suites") / "models"
 TAKEN = ("--trt-spec", "--trt-onnx", "--trt-backend", "--trt-provider", "--trt-cache-dir", "--trt-strict",
@@ -44,9 +44,9 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Find the failure, minimise it if asked, and write it.  Raises UsageError, BackendError."""
-    from harness.bundle import write
-    from harness.failure import find_failure
-    from harness.minimise import minimised
+    from harness.reproduce.bundle import write
+    from harness.reproduce.failure import find_failure
+    from harness.reproduce.minimise import minimised
 
     options, case_id = _asked(args)
     case = _case(options, case_id)
@@ -78,8 +78,8 @@ def _asked(args: argparse.Namespace) -> tuple[Options, str]:
     options, path = Options.parse(vars(args)), Path(args.case)
     if not os.path.exists(path):
         return options, args.case
-    from harness.failure import failing
     from harness.report import results
+    from harness.reproduce.failure import failing
 
     run = results.read(path)
     found = failing(run.records)
@@ -105,7 +105,7 @@ def _as_run(options: Options, asked: Any) -> Options:
 
 
 def _case(options: Options, case_id: str) -> Case:
-    from harness import selection
+    from harness.plugin import selection
 
     found = selection.load(options, [BUNDLED])
     case = found.case(case_id)
@@ -116,9 +116,9 @@ def _case(options: Options, case_id: str) -> Case:
 
 
 def _subject(case: Case, options: Options) -> Any:
-    from harness.backends import create
-    from harness.cache import Cache
-    from harness.model import Subject
+    from harness.backends.choose import create
+    from harness.engines.subject import Subject
+    from harness.storage.cache import Cache
 
     backend = create(options.backend, provider=options.provider)
     return Subject(case.spec, backend, Cache(options.cache_dir), options)

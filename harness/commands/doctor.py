@@ -22,7 +22,7 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print one line for each finding.  Raises UsageError."""
-    from harness.doctor import examine, failed
+    from harness.doctor.checks import examine, failed
 
     for path in args.engines:
         if why := nothing_at(path):

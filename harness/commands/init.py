@@ -24,8 +24,8 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the spec; says which file and how to use it.  Raises UsageError."""
+    from harness.drafting.draft import draft_spec
     from harness.report.plain import write_text
-    from harness.spec_draft import draft_spec
 
     target = args.output or args.model.parent / SPEC_NAME
     target = target / SPEC_NAME if os.path.isdir(target) else target

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_folder(folder: Path) -> None:
-    from harness.backends.tensorrt_record import LAYERS, TASK
+    from harness.backends.tensorrt.audit.record import LAYERS, TASK
 
     if not folder.is_dir():
         raise UsageError(f"{folder}: neither a spec (.toml) nor a plan ({', '.join(PLANS)}), nor a folder")
@@ -54,7 +54,7 @@ def _check_folder(folder: Path) -> None:
 
 def _installed() -> str:
     """The first backend whose bindings load; the first of all if none does, which then says why."""
-    from harness.backends.trt_bindings import load_bindings
+    from harness.backends.tensorrt.bindings import load_bindings
 
     for name in BACKENDS:
         with contextlib.suppress(BackendUnavailableError):
@@ -63,13 +63,13 @@ def _installed() -> str:
 
 
 def _spec(args: argparse.Namespace) -> None:
-    from harness.backends import create
-    from harness.cache import Cache
-    from harness.model import Subject
+    from harness.backends.choose import create
+    from harness.engines.subject import Subject
     from harness.options import default_cache_dir
     from harness.precision import Precision
-    from harness.ranges import ranges_of
-    from harness.spec_file import find_spec, read_spec
+    from harness.spec.file import find_spec, read_spec
+    from harness.storage.cache import Cache
+    from harness.verdict.ranges import ranges_of
 
     spec = read_spec(find_spec(args.what))
     subject = Subject(spec, create(args.backend or _installed()), Cache(default_cache_dir()))
@@ -81,8 +81,8 @@ def _spec(args: argparse.Namespace) -> None:
 
 
 def _folder(folder: Path) -> None:
-    from harness.backends.tensorrt_record import read_layers, read_origin, read_task
-    from harness.inspection import engine_text, network_text
+    from harness.backends.tensorrt.audit.record import read_layers, read_origin, read_task
+    from harness.doctor.inspection import engine_text, network_text
 
     network, engine = read_layers(folder)
     origin, task = read_origin(folder), read_task(folder)
@@ -96,10 +96,10 @@ def _folder(folder: Path) -> None:
 
 
 def _plan(plan: Path, backend: str) -> None:
-    from harness.backends.device import open_device
-    from harness.backends.tensorrt_run import TensorRTEngine
-    from harness.backends.trt_bindings import load_bindings
-    from harness.inspection import facts_text
+    from harness.backends.cuda.device import open_device
+    from harness.backends.tensorrt.bindings import load_bindings
+    from harness.backends.tensorrt.run.run import TensorRTEngine
+    from harness.doctor.inspection import facts_text
 
     with TensorRTEngine.open(load_bindings(backend), plan, open_device()) as engine:
         print(facts_text(engine.facts()))

@@ -28,8 +28,8 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print how many entries of each kind go and stay, with their megabytes.  Raises UsageError."""
-    from harness.cache_prune import DAY_S, items, remove
     from harness.options import cache_folder
+    from harness.storage.prune import DAY_S, items, remove
 
     folder = cache_folder("--cache-dir", args.cache_dir)
     found: defaultdict[str, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))

@@ -43,10 +43,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _html(args: argparse.Namespace) -> int:
-    from harness.report import html
     from harness.report.baseline import diff
     from harness.report.history import before, records_of, runs_in, runs_of
     from harness.report.merge import apart, merge, split
+    from harness.report.pages import html
     from harness.report.plain import write_text
 
     joined = merge(runs_of(args.runs)).results
@@ -72,8 +72,8 @@ def _merge(args: argparse.Namespace) -> int:
 
 def _trend(args: argparse.Namespace) -> int:
     from harness.report.history import runs_of
+    from harness.report.pages.trend import page
     from harness.report.plain import write_text
-    from harness.report.trend import page
 
     print(write_text(args.output, page(runs_of(args.runs))))
     return 0

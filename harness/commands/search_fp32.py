@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.fp32_case import Proposal
-    from harness.fp32_result import Step
-    from harness.model import Subject
+    from harness.engines.subject import Subject
+    from harness.search.case import Proposal
+    from harness.search.result import Step
 
 FOUND, NOT_FOUND = 0, 1
 
@@ -45,10 +45,10 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Search, verify, print, and write the spec if asked.  Raises UsageError, BackendError."""
-    from harness.fp32_case import Request, propose
-    from harness.fp32_result import Budget
-    from harness.fp32_words import explain
-    from harness.spec_file import find_spec
+    from harness.search.case import Request, propose
+    from harness.search.result import Budget
+    from harness.search.words import explain
+    from harness.spec.file import find_spec
 
     args.spec = find_spec(args.spec)
     _check(args)
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 def _warn(subject: Subject, args: argparse.Namespace) -> None:
     """What 16 bits cannot hold of the model, before anything is searched; on stderr: it is no answer."""
     from harness.precision import PrecisionPlan
-    from harness.ranges import ranges_of
+    from harness.verdict.ranges import ranges_of
 
     plan = PrecisionPlan(_precision(args.precision), (), subject.spec.plan(args.precision).fp32_op_types)
     for line in ranges_of(subject, plan).warnings:
@@ -92,7 +92,7 @@ def _check(args: argparse.Namespace) -> None:
 
 def _precision(name: str) -> Any:
     from harness.errors import UsageError
-    from harness.fp32_case import REDUCED
+    from harness.search.case import REDUCED
 
     if name not in set(REDUCED):
         raise UsageError(f"--precision = {name!r}: must be one of {', '.join(REDUCED)}")
@@ -100,12 +100,12 @@ def _precision(name: str) -> Any:
 
 
 def _subject(args: argparse.Namespace) -> Subject:
-    from harness.backends import create
-    from harness.cache import Cache
-    from harness.model import Subject
+    from harness.backends.choose import create
+    from harness.drafting.draft import spec_from_onnx
+    from harness.engines.subject import Subject
     from harness.options import Options, cache_folder
-    from harness.spec_draft import spec_from_onnx
-    from harness.spec_file import read_spec
+    from harness.spec.file import read_spec
+    from harness.storage.cache import Cache
 
     spec = spec_from_onnx(args.spec) if args.spec.suffix == ".onnx" else read_spec(args.spec)
     folder = cache_folder("--cache-dir", args.cache_dir)
@@ -135,13 +135,13 @@ def _resume(args: argparse.Namespace) -> str:
 
 def _cost(subject: Subject, found: Proposal) -> str:
     """What the nodes cost in latency, measured on the engines that a deployment would run."""
-    from harness.fp32_cost import latency_cost
+    from harness.search.cost import latency_cost
 
     return latency_cost(subject, found.plan)
 
 
 def _apply(args: argparse.Namespace, found: Proposal) -> None:
-    from harness.spec_file import write_fp32_nodes
+    from harness.spec.file import write_fp32_nodes
 
     if why := _not_applied(args, found):
         print(f"{args.spec} is left as it is: {why}")
@@ -152,7 +152,7 @@ def _apply(args: argparse.Namespace, found: Proposal) -> None:
 
 def _not_applied(args: argparse.Namespace, found: Proposal) -> str:
     """Why nothing is to be written into the spec, or nothing."""
-    from harness.spec_file import read_spec
+    from harness.spec.file import read_spec
 
     if not found.found:
         early = found.result.interrupted and not found.result.passed

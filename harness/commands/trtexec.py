@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from harness.spec import ModelSpec
-    from harness.trtexec import Case
+    from harness.reproduce.trtexec import Case
+    from harness.spec.model_spec import ModelSpec
 
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "int8+fp16")
 
@@ -30,8 +30,8 @@ def add(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write and print.  Raises UsageError."""
     from harness.precision import Precision
-    from harness.spec_file import find_spec, read_spec
-    from harness.trtexec import commands
+    from harness.reproduce.trtexec import commands
+    from harness.spec.file import find_spec, read_spec
 
     spec = read_spec(find_spec(args.spec))
     case = _case(spec, Precision(args.precision), args.output)
@@ -44,14 +44,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _case(spec: ModelSpec, precision: Any, folder: Path) -> Case:
-    from harness import onnx_file
-    from harness.backends import create
-    from harness.backends.tensorrt import kept_by_plan
-    from harness.backends.trt_fence import fence
-    from harness.cache import Cache
-    from harness.model import Subject
+    from harness.backends.choose import create
+    from harness.backends.tensorrt.backend import kept_by_plan
+    from harness.backends.tensorrt.builder.fence import fence
+    from harness.engines.subject import Subject
+    from harness.graph import file as onnx_file
     from harness.options import default_cache_dir
-    from harness.trtexec import Case
+    from harness.reproduce.trtexec import Case
+    from harness.storage.cache import Cache
 
     subject = Subject(spec, create("onnxruntime"), Cache(default_cache_dir()))
     weak = spec.build.typing == "weak"
@@ -82,7 +82,7 @@ def _dynamic(model: ir.Model) -> tuple[str, ...]:
 
 
 def _kept(model: ir.Model, spec: ModelSpec, precision: Any) -> tuple[str, ...]:
-    from harness.onnx_graph import all_nodes
+    from harness.graph.walk import all_nodes
 
     plan = spec.plan(precision)
     nodes = ((node.name or "", node.op_type) for node in all_nodes(model.graph))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from harness.graph.walk import all_nodes, all_values
 from harness.lowering.weights import converted
-from harness.onnx_graph import all_nodes, all_values
 
 TYPE_ATTRIBUTES = ("to", "dtype", "output_dtype", "output_datatype")
 """Attributes that name an element type."""

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from harness.errors import ModelError, shorten
+from harness.graph.walk import all_nodes, subgraphs
 from harness.lowering.operators import (
     DYNAMIC_QUANTIZATION,
     NOT_IN_TENSORRT,
@@ -15,7 +16,6 @@ from harness.lowering.operators import (
     QUANTIZED_ARITHMETIC,
     WEIGHTED,
 )
-from harness.onnx_graph import all_nodes, subgraphs
 
 _NO_LIMIT = 2**31 - 1
 _KNOWN_TYPES = frozenset({ir.DataType.INT8, ir.DataType.FLOAT8E4M3FN, ir.DataType.INT4})

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import onnx
 import onnx_ir as ir
 
-from harness.onnx_file import clone
-from harness.onnx_graph import all_graphs
+from harness.graph.file import clone
+from harness.graph.walk import all_graphs
 
 _STUB_BYTES = 4096
 """Larger tensors are taken out; shapes, axes and scales, which the C++ functions read, are smaller."""

@@ -1,1 +1,4 @@
-"""Records of a run and what is written from them."""
+"""Records of runs -> results.json, pages, baselines, trends.
+
+Nothing here runs an engine or knows pytest.
+"""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from harness.records import Record
 from harness.report.baseline import Difference
 from harness.report.changes import one_line, regressions
 from harness.report.collect import BAD
-from harness.report.records import Record
 
 LIMIT = 4000
 

@@ -19,12 +19,12 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from harness.errors import UsageError
-from harness.latency import Latency
+from harness.latency.samples import Latency
 from harness.precision import TOLERANCES, Precision
+from harness.records import Record
 from harness.report.gate import DEFAULT_GATE, Change, Gate, compare
 from harness.report.keys import CaseKey, by_case, differences, largest, latencies_of, machine, number
 from harness.report.overview import SEVERITY, worst
-from harness.report.records import Record
 
 Status = Literal["regression", "improvement", "same", "undecided", "not comparable", "new", "gone"]
 JUDGED = ("outputs", "accuracy", "latency", "engine", "metamorphic")

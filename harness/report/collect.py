@@ -13,8 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args
 
+from harness.records import Kind, Record, Verdict
 from harness.report.plain import dumps
-from harness.report.records import Kind, Record, Verdict
 from harness.report.results import JOURNAL, Results, TestOutcome
 
 BAD = frozenset({"precision-limited", "engine-suspect", "fail", "error"})

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.errors import UsageError
 from harness.paths import nothing_at
-from harness.report.records import Record
+from harness.records import Record
 from harness.report.results import JOURNAL, RESULTS, Results, read
 
 

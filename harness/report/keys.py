@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import UsageError
-from harness.latency import Latency
-from harness.report.records import Record
+from harness.latency.samples import Latency
+from harness.records import Record
 
 MACHINE_KEYS = ("provider", "device", "driver", "version", "threads", "cuda_graph", "copies")
 """What of a latency's `machine` must agree; model, precision, backend and shapes are the case's own."""

@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.errors import UsageError
+from harness.records import Record
 from harness.report.history import by_age
 from harness.report.keys import by_case
 from harness.report.plain import dumps
-from harness.report.records import Record
 from harness.report.results import UNFINISHED, Results, TestOutcome
 
 HEAD = ("started", "finished", "complete", "exit_status", "command", "environment", "options", "not_fetched")

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.precision import Precision
+from harness.records import Record
 from harness.report.keys import largest, number
-from harness.report.records import Record
 
 SEVERITY = (
     "skipped", "pass", "unverified", "precision-limited", "fail", "engine-suspect", "error",

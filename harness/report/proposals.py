@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from harness.report.records import Record
+from harness.records import Record
 from harness.report.terminal import one_line
 
 SHOWN = 3

@@ -11,8 +11,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import UsageError
+from harness.records import Record
 from harness.report.plain import dumps, write_text
-from harness.report.records import Record
 
 # History of the schema; a reader takes every version up to its own.
 # 1: run, times, command, environment, options, records, tests.

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from harness.errors import UsageError
-from harness.latency import milliseconds
+from harness.latency.samples import milliseconds
 from harness.precision import Precision
+from harness.records import Record
 from harness.report.gate import compare
 from harness.report.keys import case_key, latency_of, number
 from harness.report.overview import worst
-from harness.report.records import Record
 
 LOWER = frozenset(Precision) - {Precision.FP32, Precision.TF32}
 

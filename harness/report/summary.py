@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from harness.records import Record
 from harness.report import proposals
 from harness.report.baseline import Difference
 from harness.report.changes import counts, one_line, regressions
 from harness.report.collect import BAD
 from harness.report.overview import overview
 from harness.report.plain import write_text
-from harness.report.records import Record
 from harness.report.results import Results
 from harness.report.terminal import HEAD, cells
 

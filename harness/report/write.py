@@ -20,6 +20,6 @@ def write_run(
     first: no other page may cost it.
     """
     paths = [results_json.write(results, folder), summary.write(results, folder, differences, trouble)]
-    from harness.report import html
+    from harness.report.pages import html
 
     return [*paths, html.write(results, folder, differences, trouble)]

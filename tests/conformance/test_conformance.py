@@ -18,16 +18,16 @@ from tests.conformance.versions import VERSIONS, Version, stub_folder
 
 ROOT = Path(__file__).parents[2]
 BACKENDS = ROOT / "harness" / "backends"
-PATTERNS = ("tensorrt*.py", "trt_*.py", "device.py")
+PATTERNS = ("tensorrt/**/*.py", "cuda/device.py", "cuda/buffers.py")
 # Files that serve some versions only; the backend asks before it uses them.
 SERVES: dict[str, Callable[[Version], bool]] = {
-    "tensorrt_strong.py": lambda v: v.rtx or v.number >= (10,),
-    "tensorrt_weak.py": lambda v: not v.rtx and v.number < (11,),
-    "trt_calibrator.py": lambda v: not v.rtx and v.number < (11,),
-    "trt_progress.py": lambda v: v.rtx or v.number >= (10,),
-    "trt_debug.py": lambda v: v.rtx or v.number >= (10,),
-    "trt_unfused.py": lambda v: v.rtx or v.number >= (10, 12),
-    "trt_rtx.py": lambda v: v.rtx,
+    "builder/strong.py": lambda v: v.rtx or v.number >= (10,),
+    "builder/weak.py": lambda v: not v.rtx and v.number < (11,),
+    "builder/calibrator.py": lambda v: not v.rtx and v.number < (11,),
+    "builder/progress.py": lambda v: v.rtx or v.number >= (10,),
+    "run/debug.py": lambda v: v.rtx or v.number >= (10,),
+    "run/unfused.py": lambda v: v.rtx or v.number >= (10, 12),
+    "rtx.py": lambda v: v.rtx,
 }
 LINE = re.compile(r"^(?P<path>[^:]+):\d+: error: (?P<text>.*)$")
 every_version = pytest.mark.parametrize("version", VERSIONS, ids=[version.label for version in VERSIONS])
@@ -64,7 +64,7 @@ def _concerns(line: str, version: Version) -> bool:
     found = LINE.match(line)
     if found is None or not found["path"].startswith("harness/backends/"):
         return False
-    serves = SERVES.get(Path(found["path"]).name)
+    serves = SERVES.get(found["path"].removeprefix("harness/backends/tensorrt/"))
     return serves is None or serves(version)
 
 
@@ -89,7 +89,7 @@ def _from_10(version: Version) -> bool:
     return version.rtx or version.number >= (10,)
 
 
-RUN, OPTIONS = "tensorrt_run.py", "trt_options.py"
+RUN, OPTIONS = "run/run.py", "options.py"
 FAULTS = {
     "an old execution call": Fault(RUN, "execute_async_v3(", "execute_async_v2([], ", _from_10),
     "a misspelt member": Fault(RUN, "set_tensor_address", "set_tensor_adress"),
@@ -101,8 +101,8 @@ FAULTS = {
         OPTIONS, "builder_optimization_level = level", "max_workspace_size = level", _from_10
     ),
     "a number for an enum": Fault(OPTIONS, "api.ProfilingVerbosity.DETAILED", "2"),
-    "a missing argument": Fault("tensorrt_build.py", "(site.network, site.config)", "(site.network)"),
-    "a layer that may be None": Fault("tensorrt_network.py", "if layer is None:", "if layer == 0:"),
+    "a missing argument": Fault("builder/build.py", "(site.network, site.config)", "(site.network)"),
+    "a layer that may be None": Fault("builder/network.py", "if layer is None:", "if layer == 0:"),
 }
 
 
@@ -124,8 +124,8 @@ def test_a_planted_fault_is_found(
 ) -> None:
     shutil.copytree(ROOT / "harness", tmp_path / "harness")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    path = tmp_path / "harness" / "backends" / planted.file
+    path = tmp_path / "harness" / "backends" / "tensorrt" / planted.file
     source = path.read_text()
     assert planted.right in source, f"{planted.file} has no {planted.right!r} any more: plant it elsewhere"
     path.write_text(source.replace(planted.right, planted.wrong))
-    assert any(f"backends/{planted.file}" in line for line in check(version, stubs, tmp_path))
+    assert any(f"backends/tensorrt/{planted.file}" in line for line in check(version, stubs, tmp_path))

@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 # The first fork must not be the one that imports all this.
-import harness.backends.onnxruntime
-import harness.report.html  # noqa: F401
+import harness.backends.onnxruntime.backend
+import harness.report.pages.html  # noqa: F401
 from tests.faults.scenes import SCENES, stand_in
 
 CHANGES = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "shutil.rmtree"}

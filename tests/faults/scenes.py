@@ -14,18 +14,19 @@ from pathlib import Path
 
 import numpy as np
 
-from harness import fetching, trial
-from harness.assets import stored_path
-from harness.cache import Cache
-from harness.fp32_result import Step
-from harness.fp32_state import State
+from harness.engines import trial
 from harness.report import results
 from harness.report.collect import Collector, Phase, now
 from harness.report.results import Results
 from harness.report.write import write_run
-from harness.spec import PackageMember
+from harness.search.result import Step
+from harness.search.state import State
+from harness.spec import fetching
+from harness.spec.assets import stored_path
+from harness.spec.model_spec import PackageMember
+from harness.storage.cache import Cache
 from tests.faults.subject import made_subject, use
-from tests.helpers_results import engine_record, outputs_record
+from tests.helpers.results import engine_record, outputs_record
 
 CONTENT = np.random.default_rng(0).bytes(1 << 20)
 MEMBERS = [

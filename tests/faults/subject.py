@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.backends.onnxruntime import OnnxRuntimeBackend
-from harness.cache import Cache
-from harness.model import Subject
+from harness.backends.onnxruntime.backend import OnnxRuntimeBackend
+from harness.engines.subject import Subject
 from harness.precision import Precision
-from harness.spec_file import read_spec
-from tests.helpers_project import write_case
+from harness.spec.file import read_spec
+from harness.storage.cache import Cache
+from tests.helpers.project import write_case
 
 PRECISIONS = (Precision.FP16, Precision.INT8)
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from harness.report import results
-from tests.helpers_project import SUITES, write_case, write_project
+from tests.helpers.project import SUITES, write_case, write_project
 
 # Stands in for ONNX Runtime in the child processes alone; `wide` is told by its three outputs.
 DEADLY = """\
 import ctypes, os, time
-from harness.backends import ort_trial
+from harness.backends.choose import ort_trial
 from harness import trial
 
 def die():
@@ -34,9 +34,9 @@ def run(path, feed):
 real_run = trial._run
 """
 CONFTEST = """\
-pytest_plugins = ["harness.plugin"]
+pytest_plugins = ["harness.plugin.hooks"]
 import deadly
-from harness.backends import onnxruntime
+from harness.backends.choose import onnxruntime
 from harness import trial
 onnxruntime.try_face = deadly.try_face
 trial._run = deadly.run

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import trial
+from harness.engines import trial
 from harness.precision import Precision
 from tests.faults.subject import made_subject, use
 

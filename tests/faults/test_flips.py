@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from harness import trial
-from harness.cache import Cache, Entry
-from harness.cache_files import MANIFEST, SEAL
+from harness.engines import trial
+from harness.storage.cache import Cache, Entry
+from harness.storage.files import MANIFEST, SEAL
 from tests.faults.subject import PRECISIONS, made_subject, use
 
 FLIPS = 1000

@@ -17,19 +17,22 @@ import onnx
 import tomlkit
 from onnx import TensorProto, helper, numpy_helper
 
-from harness import lowering, onnx_file
-from harness.lowering.normalise import normalise
+from harness.graph import file as onnx_file
+from harness.lowering.emulation.emulate import emulate
+from harness.lowering.lower import lower, quantizable
+from harness.lowering.passes.normalise import normalise
 from harness.options import Options
+from harness.plugin.preflight import check_spec
 from harness.precision import Precision, PrecisionPlan
-from harness.preflight import check_spec
-from harness.report import annotations, baseline, changes, html, results, summary, terminal, trend
+from harness.report import annotations, baseline, changes, results, summary, terminal
 from harness.report.merge import merge
 from harness.report.overview import overview
+from harness.report.pages import html, trend
 from harness.report.plain import dumps
-from harness.spec_file import read_spec
+from harness.spec.file import read_spec
 from tests.fuzz.edits import Edit, bytes_edited, message_edited, tree_edited
-from tests.helpers_models import write_example
-from tests.helpers_results import (
+from tests.helpers.models import write_example
+from tests.helpers.results import (
     compared,
     engine_record,
     latency_record,
@@ -288,9 +291,9 @@ def _read_onnx(folder: Path) -> None:
     onnx_file.digest(model)
     for precision in (Precision.FP16, Precision.INT8):
         plan = PrecisionPlan(precision)
-        names = [n for q in lowering.quantizable(model, plan) for n in q.activations]
-        lowered = lowering.lower(model, plan, dict.fromkeys(names, 1.0) if precision.quantized else None)
-        onnx_file.write(lowering.emulate(lowered), folder / "emulated.onnx")
+        names = [n for q in quantizable(model, plan) for n in q.activations]
+        lowered = lower(model, plan, dict.fromkeys(names, 1.0) if precision.quantized else None)
+        onnx_file.write(emulate(lowered), folder / "emulated.onnx")
 
 
 TARGETS: Mapping[str, Target] = {

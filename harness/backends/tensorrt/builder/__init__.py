@@ -1,0 +1,1 @@
+"""From a lowered ONNX file to a serialized engine, strongly or weakly typed."""

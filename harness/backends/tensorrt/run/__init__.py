@@ -1,0 +1,1 @@
+"""Engines executed: runtime, profiles, buffers, intermediate tensors."""

@@ -1,0 +1,229 @@
+"""The words of a comparison: what, where, got, allowed, context, then the command that reproduces it.
+
+Nothing is decided here; `compare` decides and formats nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.comparison.metrics import Group, Metrics
+    from harness.comparison.result import Comparison, Fault, OutputsComparison
+    from harness.verdict.triage import Split
+
+
+def fault(comparison: Comparison | None, found: Fault) -> str:
+    """One fault as a sentence without its subject."""
+    if found.kind in ("nan", "+inf", "-inf"):
+        return _non_finite(found)
+    if found.kind == "unequal" and comparison is not None:
+        return _unequal(comparison, found)
+    return _sentence(found)
+
+
+_SENTENCES: Mapping[str, str] = {
+    "missing": "output {got} is missing",
+    "extra": "output {got} is not in the reference",
+    "iterations": "{got} iterations, but the reference has {allowed}",
+    "shape": "shape {got}, but should be {allowed}",
+    "empty": "is empty, shape {got}, but should be {allowed}",
+    "kind": "dtype {got}, but should be the kind of {allowed}",
+    "unequal": "a share of {got} differs > {allowed}",
+    "mre": "mre {got} > {allowed}",
+    "row": "row [{index}] of {of} is off by {share} of its size, {most} allowed",
+    "element": "the element at {index} is off by {share} of its size, {most} allowed",
+}
+
+
+def _sentence(found: Fault) -> str:
+    got, allowed = _value(found.got), _value(found.allowed)
+    share, most = _share(found.got), _share(found.allowed)
+    text = _SENTENCES[found.kind]
+    return text.format(got=got, allowed=allowed, share=share, most=most, index=found.index, of=found.of)
+
+
+def _non_finite(found: Fault) -> str:
+    name = {"nan": "NaN"}.get(found.kind, found.kind.replace("inf", "Inf"))
+    places = "1 element is" if found.of == 1 else f"{found.of} elements are"
+    where = f"first at {found.index}: got {found.got:.6g}, expected {found.allowed:.6g}"
+    return f"{places} {name} on one side only, {where}"
+
+
+def _unequal(comparison: Comparison, found: Fault) -> str:
+    equality = comparison.equality
+    if equality is None:
+        return _sentence(found)
+    allowed = f"{found.allowed:.2%} allowed" if found.allowed else "none may"
+    share = f"{equality.unequal} of {equality.size} elements differ ({equality.fraction:.2%}), {allowed}"
+    where = f"first at {equality.index}"
+    return f"{share}; {where}: got {equality.actual}, expected {equality.expected}"
+
+
+def comparison(
+    found: Comparison, subject: str = "", *, context: Sequence[str] = (), reproduce: str = ""
+) -> str:
+    """The whole text for one output, pass or fail; several lines."""
+    return _lines(_head(found, subject), _details(found), context, reproduce)
+
+
+def outputs(
+    found: OutputsComparison, subject: str = "", *, context: Sequence[str] = (), reproduce: str = ""
+) -> str:
+    """One text for all outputs: those that fail, in full, then the others on a line."""
+    failed = found.failed
+    if not found.faults and len(found.comparisons) == 1:
+        return comparison(found.comparisons[0], subject, context=context, reproduce=reproduce)
+    body = [fault(None, one) for one in found.faults]
+    for one in failed:
+        body += [_head(one, ""), *("  " + line for line in _details(one))]
+    passed = [f"'{c.name}' {headline(c)}" for c in found.comparisons if c.quality]
+    body += [f"within tolerance: {', '.join(passed)}"] if passed else []
+    return _lines(_summary(found, subject), body, context, reproduce)
+
+
+def headline(found: Comparison) -> str:
+    """The figure that a table shows for one output."""
+    if found.metrics is not None:
+        return f"{'absolute error' if found.metrics.absolute else 'mre'} {found.metrics.mre:.1e}"
+    if found.equality is not None:
+        return f"{found.equality.fraction:.2%} differ" if found.equality.unequal else "equal"
+    return "not compared"
+
+
+def _summary(found: OutputsComparison, subject: str) -> str:
+    count, failed = len(found.comparisons), len(found.failed)
+    verb = "fails" if failed == 1 else "fail"
+    text = f"{failed} of {count} outputs {verb}" if failed else f"all {count} outputs are within tolerance"
+    if found.faults:
+        text = "the sets of outputs differ" + (f"; {text}" if failed else "")
+    return f"{subject}: {text}" if subject else text
+
+
+def _head(found: Comparison, subject: str) -> str:
+    what = f"{subject} output '{found.name}'" if subject else f"output '{found.name}'"
+    first = found.problems[0] if found.faults else f"{headline(found)}, within tolerance"
+    return f"{what}: {first}"
+
+
+def _details(found: Comparison) -> list[str]:
+    lines = [f"also: {text}" for text in found.problems[1:]]
+    if found.metrics is not None:
+        lines += [*_worst(found.metrics), _allowance(found), _explanation(found)]
+        lines += [_spread(found.metrics), *_rows(found.metrics)] if found.metrics.finite else []
+    return lines
+
+
+def _worst(metrics: Metrics) -> list[str]:
+    worst = metrics.worst
+    if worst is None:
+        return []
+    values = f"got {worst.actual:.6g}, expected {worst.expected:.6g}"
+    return [f"worst at {worst.index}: {values}, local error {worst.error:.1e}"]
+
+
+def _allowance(found: Comparison) -> str:
+    allowed = found.allowed
+    text = f"allowed at {found.precision}: mre {allowed.mre:.1e} (usual {allowed.expected:.1e})"
+    if found.metrics is not None and found.metrics.absolute:
+        text += ", judged absolutely: mean |reference| is below the declared scale"
+    return f"{text}, a row {_share(allowed.row)}, an element {_share(allowed.element)}"
+
+
+def _explanation(found: Comparison) -> str:
+    known = found.emulation.mre if found.emulation is not None else found.emulation_mre
+    source = "the usual error, no emulation was run" if known is None else f"the emulation's mre {known:.1e}"
+    word = "consistent" if found.consistency else "not consistent"
+    return f"this precision explains mre up to {found.explained_mre:.1e} (from {source}): {word}"
+
+
+def _spread(metrics: Metrics) -> str:
+    return (
+        f"local error p99 {metrics.p99:.1e}, p99.9 {metrics.p999:.1e}; SNR {metrics.snr_db:.1f} dB; "
+        f"{metrics.violations:.2%} of {metrics.size} elements beyond "
+        f"{metrics.atol:.1e} + {metrics.rtol:.1e} |r|"
+    )
+
+
+def _rows(metrics: Metrics) -> list[str]:
+    named = (("row", metrics.worst_row), ("channel", metrics.worst_channel))
+    found = [_group(name, group) for name, group in named if group is not None]
+    return ["; ".join(found)] if found else []
+
+
+def _group(name: str, group: Group) -> str:
+    return f"worst {name} [{group.index}] of {group.count} (axis {group.axis}): mre {group.mre:.1e}"
+
+
+def _lines(head: str, body: Sequence[str], context: Sequence[str], reproduce: str) -> str:
+    tail = [f"reproduce: {reproduce}"] if reproduce else []
+    return "\n".join([head, *(f"  {line}" for line in (*body, *context, *tail))])
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.1e}"
+    return repr(value) if isinstance(value, str) else str(value)
+
+
+def _share(value: Any) -> str:
+    return f"{value:.2g}" if isinstance(value, float) else str(value)
+
+
+def split_words(split: Split) -> str:
+    """Where an error comes from, in one line."""
+    sources = {
+        "quantization": "Q/DQ alone, emulated",
+        "rounding": "what 16 bits add, emulated",
+        "runtime": "the engine against its emulation",
+    }
+    known = {part: value for part in sources if (value := getattr(split, part)) is not None}
+    listed = [f"{part} {value:.1e} ({sources[part]})" for part, value in known.items()]
+    main = f"; most of it is {split.main}" if split.main and len(known) > 1 else ""
+    return f"of the error, mre {split.total:.1e}: {', '.join(listed) or 'parts not measured'}{main}"
+
+
+def to_json(found: Comparison) -> dict[str, Any]:
+    """One comparison as plain JSON data."""
+    data = {
+        "name": found.name,
+        "quality": found.quality,
+        "consistency": found.consistency,
+        "shape": list(found.shapes[1]),
+        "dtypes": list(found.dtypes),
+        "allowed": asdict(found.allowed),
+        "explained_mre": found.explained_mre,
+        "problems": list(found.problems),
+        "metrics": None if found.metrics is None else {**asdict(found.metrics), "max": found.metrics.max},
+        "equality": None if found.equality is None else asdict(found.equality),
+        "emulation_mre": found.emulation.mre if found.emulation is not None else found.emulation_mre,
+    }
+    plain_data: dict[str, Any] = plain(data)
+    return plain_data
+
+
+def outputs_to_json(found: OutputsComparison) -> dict[str, Any]:
+    """The comparison of all outputs as plain JSON data."""
+    data = {
+        "precision": str(found.precision),
+        "tolerance": asdict(found.tolerance),
+        "quality": found.quality,
+        "consistency": found.consistency,
+        "mre": found.mre,
+        "problems": list(found.problems),
+        "outputs": [to_json(one) for one in found.comparisons],
+    }
+    plain_data: dict[str, Any] = plain(data)
+    return plain_data
+
+
+def plain(value: Any) -> Any:
+    """`value` with NaN and infinities as strings and tuples as lists."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,105 @@
+"""Batches of a spec's data and their rows: which axis counts them, in the inputs and in the outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.backends.base import Tensors
+from harness.data.inputs import Feeds
+from harness.spec.model_spec import ModelSpec, Profile, Shape
+
+ROWS = 5
+"""Rows in a batch, where the profile allows as many: odd, and more than two."""
+
+Outputs = Mapping[str, NDArray[Any]]
+Run = Callable[[Tensors], Outputs]
+
+
+class InapplicableError(Exception):
+    """A property says nothing about a model or profile; carries why."""
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The batches that one profile allows.  Everything raises InapplicableError where there are none."""
+
+    spec: ModelSpec
+    profile: Profile
+    feeds: Feeds
+
+    @cached_property
+    def axes(self) -> Mapping[str, int]:
+        """The batch axis of each input that has one."""
+        shapes = self.profile.shapes
+        parts = self.spec.inputs.items()
+        found = {n: p.batch_axis for n, p in parts if p.batch_axis is not None and shapes[n].opt}
+        if not found:
+            raise InapplicableError("no input has a batch axis")
+        return found
+
+    @cached_property
+    def bounds(self) -> tuple[int, int]:
+        """The smallest and the largest batch size; the smallest at least 1, the largest at least 2."""
+        shapes = self.profile.shapes
+        sizes = {(shapes[n].min[axis], shapes[n].max[axis]) for n, axis in self.axes.items()}
+        low, high = max(1, min(low for low, _ in sizes)), max(high for _, high in sizes)
+        if len(sizes) > 1 or self.feeds.rows({n: r.max for n, r in shapes.items()}) < high:
+            raise InapplicableError("its inputs have no batch axis in common")
+        if high == 1:
+            raise InapplicableError("its batch size is fixed at 1")
+        return low, high
+
+    @property
+    def usual(self) -> int:
+        """ROWS, or as near as the profile allows."""
+        low, high = self.bounds
+        return max(low, min(high, ROWS))
+
+    @property
+    def several(self) -> Sequence[int]:
+        """Several batch sizes above the smallest, each a multiple of it."""
+        low, high = self.bounds
+        if high < 2 * low:
+            raise InapplicableError(f"its batch size is {low} to {high}: no batch is made of smaller ones")
+        return sorted({k * low for k in (2, 3, 5) if k * low <= high} | {high - high % low})
+
+    def feed(self, size: int) -> dict[str, NDArray[Any]]:
+        """A feed of `size` samples, at opt on every other axis."""
+        return self.feeds.feed({n: self._resized(n, r.opt, size) for n, r in self.profile.shapes.items()})
+
+    def take(self, feed: Tensors, rows: Iterable[int]) -> dict[str, NDArray[Any]]:
+        """The given rows of a feed."""
+        chosen = list(rows)
+        return {n: np.take(a, chosen, self.axes[n]) if n in self.axes else a for n, a in feed.items()}
+
+    def output_axes(self, outputs: Outputs, size: int, run: Run) -> dict[str, int]:
+        """The axis that counts rows of each output compared: the one whose size follows the batch size."""
+        low, high = self.bounds
+        other = low if low != size else high
+        probe = outputs if other == size else run(self.feed(other))
+        ignored = {n for n, rule in self.spec.outputs.items() if rule.compare == "ignore"}
+        found = {n: _axis(a.shape, probe[n].shape, (size, other)) for n, a in outputs.items()}
+        axes = {n: axis for n, axis in found.items() if axis is not None and n not in ignored}
+        if not axes:
+            raise InapplicableError("no output has a batch axis")
+        return axes
+
+    def _resized(self, name: str, shape: Shape, size: int) -> Shape:
+        axis = self.axes.get(name)
+        return shape if axis is None else (*shape[:axis], size, *shape[axis + 1 :])
+
+
+def take_rows(outputs: Outputs, axes: Mapping[str, int], rows: Sequence[int]) -> dict[str, NDArray[Any]]:
+    """The given rows of every output that has rows."""
+    return {n: np.take(outputs[n], rows, axis) for n, axis in axes.items()}
+
+
+def _axis(shape: Shape, probe: Shape, sizes: tuple[int, int]) -> int | None:
+    pairs = enumerate(zip(shape, probe, strict=False))
+    return next((axis for axis, pair in pairs if pair == sizes), None)

@@ -1,0 +1,285 @@
+"""Finds shapes and values at which ONNX Runtime really runs a model; meant for a process of its own."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from harness.data.shapes import cases_of
+from harness.drafting.guesses import Axis, DraftInput, Values
+from harness.precision import Precision, PrecisionPlan
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+Sizes = Mapping[str, int]
+"""A size for every symbol."""
+
+MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128)
+SIDES = (224, 64, 32, 48, 128, 256, 320, 640, 96, 299, 16, 8, 1)
+LENGTHS = (32, 16, 64, 8, 128, 1, 2, 4, 48, 80, 100, 160, 256, 400, 512, 1024, 4096, 16000)
+FEW = (32, 48, 64, 128, 224, 320, 1, 2)
+SLOW_S, VERY_SLOW_S = 0.3, 2.0
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Smallest, usual and largest size of each symbol, and what its sizes are multiples of."""
+
+    min: Sizes
+    opt: Sizes
+    max: Sizes
+    multiple: Sizes
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a spec is written from: ranges of the symbols, values of the inputs, remarks for the user.
+
+    `ignored` outputs are those that cannot be compared; `precisions` those that make sense for the model.
+    """
+
+    inputs: tuple[DraftInput, ...]
+    ranges: Ranges
+    values: Mapping[str, Values]
+    remarks: tuple[str, ...] = field(default=())
+    ignored: tuple[str, ...] = ()
+    precisions: tuple[Precision, ...] = (Precision.FP32, Precision.FP16, Precision.INT8)
+
+    def shapes(self, bound: str) -> dict[str, list[int]]:
+        """The shape of every input at `min`, `opt` or `max`, or its `multiple`s."""
+        sizes: Sizes = getattr(self.ranges, bound)
+        static = 1 if bound == "multiple" else None
+        return {i.name: [_size(axis, sizes, static) for axis in i.axes] for i in self.inputs}
+
+    def tables(self) -> dict[str, Any]:
+        """`inputs`, `profiles` and `outputs` of the spec."""
+        found = {bound: self.shapes(bound) for bound in ("min", "opt", "max", "multiple")}
+        shapes = {
+            i.name: {
+                **{bound: found[bound][i.name] for bound in ("min", "opt", "max")},
+                **(
+                    {"multiple_of": found["multiple"][i.name]} if set(found["multiple"][i.name]) - {1} else {}
+                ),
+            }
+            for i in self.inputs
+        }
+        inputs = {
+            i.name: {"dtype": i.dtype, "batch_axis": batch_axis(i), "data": dict(self.values[i.name])}
+            for i in self.inputs
+        }
+        outputs = {name: {"compare": "ignore"} for name in self.ignored}
+        return {"inputs": inputs, "profiles": [{"shapes": shapes}], "outputs": outputs}
+
+
+def batch_axis(drafted: DraftInput) -> int:
+    """The first axis that counts samples, as far as anyone can tell."""
+    kinds = [axis.kind for axis in drafted.axes]
+    return kinds.index("batch") if "batch" in kinds else 0
+
+
+def untried(inputs: tuple[DraftInput, ...], remark: str) -> Draft:
+    """A draft that nothing has vouched for."""
+    sizes = {s: {"batch": 1, "side": SIDES[0]}.get(kind, LENGTHS[0]) for s, kind in _symbols(inputs).items()}
+    return Draft(inputs, _fixed(sizes), {i.name: i.values for i in inputs}, (remark,))
+
+
+def explore(path: str, inputs: tuple[DraftInput, ...], budget_s: float) -> Draft:
+    """A draft at which ONNX Runtime runs the model at `path`; if there is none, an untried one."""
+    from harness.graph.file import read
+    from harness.lowering.formats.single import to_single
+    from harness.lowering.passes.normalise import normalise
+    from harness.lowering.refusals import check_reference
+
+    model = normalise(read(path))
+    check_reference(model)
+    precisions = precisions_of(to_single(model))
+    trial = Trial(model, inputs, time.monotonic() + budget_s)
+    base = trial.base()
+    if base is None:
+        remark = f"no shape was found that ONNX Runtime runs; last it said: {trial.said}"
+        return replace(untried(inputs, remark), precisions=precisions)
+    return replace(trial.steadied(trial.widened(base)), precisions=precisions)
+
+
+def precisions_of(model: ir.Model) -> tuple[Precision, ...]:
+    """The usual precisions that make sense for the normalised `model`.
+
+    One that is quantized already is INT8, one in FP16 has no FP32, and one without weighted nodes no INT8.
+    """
+    from harness.backends.onnxruntime.audit import node_precisions
+    from harness.lowering.formats.int8 import is_quantized
+    from harness.lowering.lower import quantizable
+
+    if is_quantized(model):
+        return Precision.INT8, Precision.INT8_FP16
+    words = set(node_precisions(model).values())
+    is_half = Precision.FP16 in words and Precision.FP32 not in words
+    plain = (Precision.FP16,) if is_half else (Precision.FP32, Precision.FP16)
+    return (*plain, Precision.INT8) if quantizable(model, PrecisionPlan(Precision.INT8)) else plain
+
+
+class Trial:
+    """One engine and what is tried on it; `said` is the last error, `seconds` the last run's duration.
+
+    `model` is normalised, as for all that follows: ONNX Runtime opens some models in no other form.
+    """
+
+    def __init__(self, model: ir.Model, inputs: tuple[DraftInput, ...], deadline: float) -> None:
+        from harness.backends.onnxruntime.models import open_model
+
+        self._inputs, self._deadline = inputs, deadline
+        self._engine = open_model(model)
+        self.said, self.seconds = "nothing", 0.0
+
+    def base(self) -> Draft | None:
+        """The first sizes and values at which the model runs, best with finite outputs."""
+        spare: Draft | None = None
+        for sizes, values in itertools.product(_sizes(_symbols(self._inputs)), _alternatives(self._inputs)):
+            if time.monotonic() > self._deadline:
+                break
+            draft = Draft(self._inputs, _fixed(sizes), values)
+            finite = self._runs(draft)
+            if finite:
+                return draft
+            if finite is not None and spare is None:
+                remark = "outputs are not finite with any values tried: give it real data"
+                spare = Draft(self._inputs, _fixed(sizes), values, (remark,))
+        return spare
+
+    def widened(self, base: Draft) -> Draft:
+        """`base` with the widest ranges that hold at all of their cases."""
+        symbols = _symbols(self._inputs)
+        steps: list[Callable[[str], bool]] = [
+            lambda _: True,
+            lambda kind: kind == "batch",
+            lambda kind: kind != "batch",
+        ]
+        multiple = self._multiple(base)
+        for wide in steps:
+            free = {symbol for symbol, kind in symbols.items() if wide(kind)}
+            for ranges in _ranges(base.ranges.opt, symbols, free, multiple, self.seconds):
+                draft = Draft(base.inputs, ranges, base.values, base.remarks)
+                if self._holds(draft):
+                    return draft
+        return base
+
+    def steadied(self, draft: Draft) -> Draft:
+        """`draft` with the first values whose outputs are finite in all that the suites will feed."""
+        alternatives = () if draft.remarks else (draft.values, *_alternatives(self._inputs))
+        tried = (replace(draft, values=values) for values in alternatives)
+        return next((one for one in tried if self._stays_finite(one)), draft)
+
+    def _stays_finite(self, draft: Draft) -> bool:
+        from harness.data.inputs import Feeds
+        from harness.verdict.validate import tasks_of
+
+        spec = spec_of(draft)
+        feeds = (feed for task in tasks_of(spec, Feeds(spec)) for feed in task.feeds)
+        return all(time.monotonic() > self._deadline or self._run(feed) for feed in feeds)
+
+    def _multiple(self, base: Draft) -> int:
+        """The smallest step by which sides and lengths may grow; 0 if none was found."""
+        free = [s for s, kind in _symbols(self._inputs).items() if kind != "batch"]
+        for multiple in MULTIPLES if free else ():
+            grown = {s: size + multiple * (s in free) for s, size in base.ranges.opt.items()}
+            aligned = all(base.ranges.opt[s] % multiple == 0 for s in free)
+            if aligned and self._runs(Draft(base.inputs, _fixed(grown), base.values)) is not None:
+                return multiple
+        return 0
+
+    def _holds(self, draft: Draft) -> bool:
+        profile = spec_of(draft).profiles[0]
+        return all(self._run_at(draft, case.shapes) is not None for case in cases_of(profile))
+
+    def _runs(self, draft: Draft) -> bool | None:
+        """Whether outputs are finite at the draft's opt shapes; None if the model does not run there."""
+        return self._run_at(draft, draft.shapes("opt"))
+
+    def _run_at(self, draft: Draft, shapes: Mapping[str, Sequence[int]]) -> bool | None:
+        from harness.data.inputs import Feeds
+
+        return self._run(Feeds(spec_of(draft)).feed({name: tuple(shape) for name, shape in shapes.items()}))
+
+    def _run(self, feeds: Mapping[str, Any]) -> bool | None:
+        from harness.errors import RunError
+
+        start = time.monotonic()
+        try:
+            outputs = self._engine.run(feeds)
+        except RunError as error:
+            self.said = str(error)
+            return None
+        self.seconds = time.monotonic() - start
+        return all(_finite(output) for output in outputs.values())
+
+
+def spec_of(draft: Draft) -> Any:
+    """The draft as a `ModelSpec` whose model file nobody reads."""
+    from harness.spec.model_spec import ModelSpec
+
+    return ModelSpec.model_validate({"name": "draft", "model": {"onnx": "model.onnx"}, **draft.tables()})
+
+
+def _finite(output: Any) -> bool:
+    import numpy as np
+
+    return bool(np.isfinite(np.asarray(output, np.float64)).all()) if output.dtype.kind in "fV" else True
+
+
+def _symbols(inputs: Sequence[DraftInput]) -> dict[str, str]:
+    return {axis.symbol: axis.kind for i in inputs for axis in i.axes if axis.symbol}
+
+
+def _size(axis: Axis, sizes: Sizes, static: int | None) -> int:
+    return sizes[axis.symbol] if axis.symbol else axis.size if static is None else static
+
+
+def _fixed(sizes: Sizes) -> Ranges:
+    return Ranges(sizes, sizes, sizes, dict.fromkeys(sizes, 1))
+
+
+def _sizes(symbols: Mapping[str, str]) -> Iterator[Sizes]:
+    """Sizes to try, likely ones first: sides alike and lengths alike, then every symbol on its own."""
+    batches = {s: 1 for s, kind in symbols.items() if kind == "batch"}
+    sides = [s for s, kind in symbols.items() if kind == "side"]
+    lengths = [s for s, kind in symbols.items() if kind == "length"]
+    for side, length in itertools.product(SIDES if sides else (1,), LENGTHS if lengths else (1,)):
+        yield batches | dict.fromkeys(sides, side) | dict.fromkeys(lengths, length)
+    free = sides + lengths
+    if 1 < len(free) <= 3:
+        for mixed in itertools.product(FEW, repeat=len(free)):
+            yield batches | dict(zip(free, mixed, strict=True))
+
+
+def _alternatives(inputs: Sequence[DraftInput]) -> Iterator[dict[str, Values]]:
+    """Values to try for all inputs: as guessed, floats positive, integers all one, integers all zero."""
+    yield {i.name: i.values for i in inputs}
+    positive: Values = {"generator": "uniform"}
+    floats = {i.name: positive for i in inputs if "float" in i.dtype}
+    if floats:
+        yield {i.name: i.values for i in inputs} | floats
+    for only in (1, 0) if len(floats) < len(inputs) else ():
+        table: Values = {"generator": "integers", "low": only, "high": only + 1}
+        yield {i.name: table for i in inputs} | floats
+
+
+def _ranges(
+    opt: Sizes, symbols: Mapping[str, str], free: set[str], multiple: int, seconds: float
+) -> Iterator[Ranges]:
+    """Ranges around `opt` for the `free` symbols, wide ones first; batches smaller where a run is slow."""
+    batch = (1, 1) if seconds > VERY_SLOW_S else (2, 4) if seconds > SLOW_S else (4, 8)
+    for divisor, factor in ((0, 2), (2, 2), (2, 1)):
+        low, usual, high, steps = dict(opt), dict(opt), dict(opt), dict.fromkeys(opt, 1)
+        for symbol in free:
+            if symbols[symbol] == "batch":
+                usual[symbol], high[symbol] = (size * opt[symbol] for size in batch)
+            elif multiple:
+                side, size = symbols[symbol] == "side", opt[symbol]
+                shrunk = size // (divisor or (2 if side else size)) // multiple * multiple
+                low[symbol], steps[symbol] = max(multiple, shrunk), multiple
+                high[symbol] = size if side else size * factor
+        yield Ranges(low, usual, high, steps)

@@ -1,0 +1,4 @@
+"""Latency: raw samples, derived statistics, stated doubts.
+
+Nothing here compares runs with each other.
+"""

@@ -1,0 +1,72 @@
+"""Emulation of 16-bit computing on a runtime that computes in FP32.
+
+ONNX Runtime's CPU provider computes FP16 graphs in FP32 and removes the conversions that it adds, so that
+nothing is rounded between nodes.  Here every 16-bit node that computes becomes Cast, FP32 node, Cast; those
+Casts belong to the model and stay.
+
+1. A node that computes on 16-bit tensors gets its inputs in FP32 and is rounded to 16 bits once, at its
+   outputs.  It accumulates in FP32; TensorRT, which fuses, rounds less often.
+2. Nodes that move values and compute none stay as they are in FP16.  BF16 has few kernels on the CPU: there
+   only Casts and control flow stay.
+3. 16-bit weights are held in FP32, rounded; attributes that give an output its type or values turn FP32 too.
+4. Names and types of tensors stay; what a node makes before rounding is called `<tensor>__r32`.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from harness.graph.walk import all_nodes, subgraphs
+from harness.lowering.edit import Editor, is_tensor, retype, retype_attributes
+from harness.lowering.model import LoweredModel, LoweringSummary
+from harness.lowering.operators import MOVES, READERS
+from harness.lowering.passes.base import Pass, run
+
+_HALVES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+_FLOAT = ir.DataType.FLOAT
+
+
+def emulate(lowered: LoweredModel) -> ir.Model:
+    """The lowered model with every 16-bit rounding explicit, for a runtime that computes in FP32.
+
+    Names and types of tensors are those of `lowered`; Q/DQ stays as it is.
+    """
+    if lowered.plan.precision.half is None:
+        return lowered.model
+    return run(EmulationPass(), lowered.model)[0]
+
+
+class EmulationPass(Pass):
+    """Writes the rounding of every 16-bit node into the graph."""
+
+    name = "emulation"
+
+    def apply(self, model: ir.Model) -> LoweringSummary:
+        """See the module's rules."""
+        editor = Editor(model)
+        for node in list(all_nodes(model.graph)):
+            if _computes(node):
+                _explicit(node, editor)
+        editor.settle()
+        return LoweringSummary(casts=editor.casts)
+
+
+def _computes(node: ir.Node) -> bool:
+    if node.domain or node.op_type in READERS or any(True for _ in subgraphs(node)):
+        return False
+    ends = (*node.inputs, *node.outputs)
+    moves = node.op_type in MOVES and not any(is_tensor(v, ir.DataType.BFLOAT16) for v in ends)
+    return not moves and any(is_tensor(v, *_HALVES) for v in ends)
+
+
+def _explicit(node: ir.Node, editor: Editor) -> None:
+    for half in _HALVES:
+        retype_attributes(node, half, _FLOAT)
+    for index, value in enumerate(node.inputs):
+        if value is not None and is_tensor(value, *_HALVES):
+            node.replace_input_with(index, editor.as_type(value, _FLOAT, node, "__e32"))
+    for value in node.outputs:
+        if is_tensor(value, *_HALVES) and value.dtype is not None:
+            half = value.dtype
+            editor.cast_output(value, half, "__r32")
+            retype(value, _FLOAT)

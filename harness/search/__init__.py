@@ -1,0 +1,1 @@
+"""The smallest set of nodes that must stay in a higher precision, proved on the engine."""

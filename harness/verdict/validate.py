@@ -1,0 +1,259 @@
+"""An engine's outputs against the reference at the shapes of a spec's profiles, on the spec's data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.backends.base import Engine, Tensors
+from harness.comparison.compare import compare_outputs
+from harness.comparison.explain import split_words
+from harness.comparison.result import OutputsComparison
+from harness.data.inputs import Feeds
+from harness.data.shapes import Case as ShapeCase
+from harness.data.shapes import cases_of
+from harness.precision import Precision, Tolerance
+from harness.spec.model_spec import ModelSpec, Shape
+from harness.verdict.advice import addressed
+from harness.verdict.triage import Split, Triage, split_error, verdict_of
+
+if TYPE_CHECKING:
+    from harness.engines.reference import Floor, Reference
+
+SAMPLES_PER_SHAPE = 8
+"""Samples that every shape is judged on at least, if the data has so many; one feed may hold more."""
+
+Outputs = Mapping[str, NDArray[Any]]
+Run = Callable[[Tensors], Outputs]
+EngineRun = Callable[[Tensors, int], Outputs]
+"""Outputs for one set of feeds and the index of a profile."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of every shape.
+
+    `emulation` gives the outputs of the same lowered model as ONNX Runtime's CPU provider emulates it; it is
+    None where the engine under test is that emulation.  Two more runs attribute the error of an engine that
+    fails: `without_tf32` is the FP32 engine built without TF32, `quantized_only` under `int8+fp16` the
+    emulation of INT8 alone.
+    """
+
+    spec: ModelSpec
+    precision: Precision
+    tolerance: Tolerance
+    feeds: Feeds
+    engine: Engine
+    reference: Reference
+    emulation: Run | None = None
+    without_tf32: EngineRun | None = None
+    quantized_only: Run | None = None
+
+    @property
+    def tf32(self) -> bool:
+        """Whether the engine computes in TF32."""
+        return self.precision is Precision.TF32 or (self.precision is Precision.FP32 and self.spec.build.tf32)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was found at one shape on `samples` samples.
+
+    `floor` is the reference's own error by output; `without_tf32` the `mre` of the same engine without TF32,
+    where that was asked.
+    """
+
+    profile: str
+    label: str
+    shapes: Mapping[str, Shape]
+    samples: int
+    found: OutputsComparison
+    triage: Triage
+    floor: Mapping[str, Floor]
+    without_tf32: float | None = None
+
+    @property
+    def place(self) -> str:
+        """`profile 'default' max, x=64x30`."""
+        sizes = ", ".join(f"{name}={'x'.join(map(str, s)) or 'scalar'}" for name, s in self.shapes.items())
+        return f"profile '{self.profile}' {self.label}, {sizes}"
+
+    def data(self) -> dict[str, Any]:
+        """The record's `data`, as reports/README.md describes it."""
+        return {
+            "shape": self.label,
+            "samples": self.samples,
+            "mre": self.found.mre,
+            "limit": self.found.tolerance.limit,
+            "expected": self.found.tolerance.expected,
+            "floor": {name: asdict(floor) for name, floor in self.floor.items()},
+            "advice": self.triage.advice,
+            "split": self.triage.split.to_json() if self.triage.split else None,
+            "without_tf32": self.without_tf32,
+            "comparison": self.found.to_json(),
+        }
+
+
+@dataclass(frozen=True)
+class Task:
+    """One shape to judge: the index of its profile, and the feeds, of `samples` samples together."""
+
+    profile: int
+    case: ShapeCase
+    feeds: tuple[Tensors, ...]
+    samples: int
+
+
+def answers(question: Question) -> Iterator[Answer]:
+    """The answer for every shape of every profile, each on samples that the shapes before did not take."""
+    return (answer(question, task) for task in tasks_of(question.spec, question.feeds))
+
+
+def tasks_of(spec: ModelSpec, feeds: Feeds) -> Iterator[Task]:
+    """What `answers` answers, in its order."""
+    start = 0
+    for index, profile in enumerate(spec.profiles):
+        for case in cases_of(profile):
+            count, rows = feeds_needed(feeds, case.shapes), feeds.rows(case.shapes)
+            taken = tuple(feeds.feed(case.shapes, start + k * rows) for k in range(count))
+            start += count * rows
+            yield Task(index, case, taken, count * rows)
+
+
+def feeds_needed(feeds: Feeds, shapes: Mapping[str, Shape]) -> int:
+    """How many feeds of `shapes` make SAMPLES_PER_SHAPE samples, or all that there are."""
+    return -(-min(SAMPLES_PER_SHAPE, feeds.samples) // feeds.rows(shapes))
+
+
+def explain(label: str, answers: Sequence[Answer], reproduce: str) -> str:
+    """One text for all shapes that fail: the first in full, the others in a line each, advice, command."""
+    failed = [answer for answer in answers if answer.triage.verdict != "pass"]
+    advice = dict.fromkeys(answer.triage.advice for answer in failed if answer.triage.advice)
+    first = failed[0]
+    own = max((floor.mre for floor in first.floor.values()), default=0.0)
+    context = [f"the reference's own error: mre {own:.1e}"]
+    if first.triage.split is not None:
+        context.append(split_words(first.triage.split))
+    context += [f"{answer.place}: {answer.found.problems[0]}" for answer in failed[1:]]
+    verdicts = ", ".join(dict.fromkeys(answer.triage.verdict for answer in failed))
+    return "\n".join(
+        [
+            f"{label}: {verdicts}; {len(failed)} of {len(answers)} shapes fail",
+            first.found.explain(f"{label} {first.place}", context=[*context, *advice], reproduce=reproduce),
+        ]
+    )
+
+
+def answer(question: Question, task: Task) -> Answer:
+    """What the engine shows at one shape.  Raises RunError."""
+    feeds, profile = task.feeds, task.profile
+    expected = [question.reference.outputs(feed) for feed in feeds]
+    actual = [question.engine.run(feed, profile) for feed in feeds]
+    emulated = emulated_outputs(question, feeds)
+    found = judged(question, actual, expected, emulated)
+    split = _split(question, found, actual, emulated, feeds, expected)
+    without = compared_without_tf32(question, found, feeds, expected, profile)
+    triage = verdict_of(
+        found, tf32=question.tf32, without_tf32=without, split=split, emulated=emulated is None
+    )
+    return Answer(
+        question.spec.profiles[profile].name,
+        task.case.label,
+        task.case.shapes,
+        task.samples,
+        found,
+        addressed(triage, question.spec, question.precision),
+        question.reference.floor(feeds[0]),
+        without.mre if without else None,
+    )
+
+
+def judged(
+    question: Question,
+    actual: Sequence[Outputs],
+    expected: Sequence[Outputs],
+    emulated: Sequence[Outputs] | None,
+) -> OutputsComparison:
+    """The comparison of an engine's outputs, and whether the precision explains their error."""
+    if emulated is None:
+        return compared(question, actual, expected).explained_by_itself()
+    return compared(question, actual, expected, compared(question, emulated, expected))
+
+
+def emulated_outputs(question: Question, feeds: Sequence[Tensors]) -> list[Outputs] | None:
+    """What the emulation answers, kept on disk; None where the engine is the emulation."""
+    return [question.emulation(feed) for feed in feeds] if question.emulation else None
+
+
+def _split(
+    question: Question,
+    found: OutputsComparison,
+    actual: Sequence[Outputs],
+    emulated: Sequence[Outputs] | None,
+    feeds: Sequence[Tensors],
+    expected: Sequence[Outputs],
+) -> Split:
+    """The parts of the error: at FP32 all is the runtime's; an engine that is the emulation adds nothing."""
+    explained: float | None
+    if not (question.precision.half or question.precision.quantized):
+        explained, runtime = None, found.mre
+    elif emulated is None:
+        explained, runtime = found.mre, 0.0
+    else:
+        explained = compared(question, emulated, expected).mre
+        runtime = compared(question, actual, emulated).mre
+    quantized = None
+    if question.quantized_only is not None and not found.quality:
+        quantized = compared(question, [question.quantized_only(feed) for feed in feeds], expected).mre
+    return split_error(question.precision, found.mre, explained, runtime, quantized)
+
+
+def compared_without_tf32(
+    question: Question,
+    found: OutputsComparison,
+    feeds: Sequence[Tensors],
+    expected: Sequence[Outputs],
+    profile: int,
+) -> OutputsComparison | None:
+    """What the engine built without TF32 shows, if that can tell why `found` fails."""
+    if found.quality or not question.tf32 or question.without_tf32 is None:
+        return None
+    return compared(question, [question.without_tf32(feed, profile) for feed in feeds], expected)
+
+
+def compared(
+    question: Question,
+    actual: Sequence[Outputs],
+    expected: Sequence[Outputs],
+    emulated: OutputsComparison | None = None,
+) -> OutputsComparison:
+    """The comparison of the outputs for several feeds, by the rules of the question."""
+    return compare_outputs(
+        stacked(actual),
+        stacked(expected),
+        question.tolerance,
+        precision=question.precision,
+        rules=question.spec.outputs,
+        emulation=emulated,
+    )
+
+
+def stacked(outputs: Sequence[Outputs]) -> Outputs | Sequence[Outputs]:
+    """Outputs of several feeds as one, with a new first axis; as they are where names or shapes differ."""
+    first = outputs[0]
+    if len(outputs) == 1:
+        return first
+    kinds = [{name: (array.shape, array.dtype) for name, array in one.items()} for one in outputs]
+    if any(kind != kinds[0] for kind in kinds):
+        return outputs
+    return {name: np.stack([one[name] for one in outputs]) for name in first}
+
+
+def worst(answers: Sequence[Answer]) -> Answer:
+    """The answer with the largest `mre`; one that is NaN counts as largest."""
+    return max(answers, key=lambda answer: math.inf if math.isnan(answer.found.mre) else answer.found.mre)

@@ -1,0 +1,440 @@
+"""The runner against doubles of TensorRT's runtime, engine, context and of the GPU."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from harness.backends.tensorrt.audit.record import Origin
+from harness.backends.tensorrt.run.run import TensorRTEngine
+from harness.errors import RunError
+from harness.spec.model_spec import BuildSpec, Profile, ShapeRange
+from tests.conformance.probe import signatures
+from tests.helpers.lowering import model, run
+from tests.helpers.tensorrt import rtx
+from tests.helpers.trt_double import Faults, HostDevice, double
+
+TWO = "g (float[N, 4] x) => (float[N, 4] y, float[N, 1] s) { y = Relu (x) s = ReduceSum (x, axes) }"
+COUNT = "g (float[N, 4] x) => (int64[K, 2] y) { t = NonZero (x) y = Transpose (t) }"
+
+
+def relu_and_sum() -> ir.Model:
+    return model(TWO, axes=np.array([1], np.int64))
+
+
+def profile(low: int, high: int, name: str = "p") -> Profile:
+    return Profile(name=name, shapes={"x": ShapeRange(min=(low, 4), opt=(low, 4), max=(high, 4))})
+
+
+PROFILES = (profile(1, 4, "small"), profile(4, 16, "large"))
+Opener = Callable[..., TensorRTEngine]
+
+
+@pytest.fixture(name="opened")
+def _opened(tmp_path: Path) -> Opener:
+    def opened(
+        source: ir.Model | None = None, faults: Faults | None = None, limit: int = 1 << 20
+    ) -> TensorRTEngine:
+        plan = tmp_path / "engine.plan"
+        bindings, device, _ = double(source or relu_and_sum(), PROFILES, faults, HostDevice(limit), plan)
+        return TensorRTEngine.open(bindings, plan, device)
+
+    return opened
+
+
+def ramp(rows: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return np.linspace(-1, 1, rows * 4, dtype=np.float32).reshape(rows, 4)
+
+
+def test_it_computes_what_the_model_computes(opened: Opener) -> None:
+    feeds = {"x": ramp(3)}
+    with opened() as engine:
+        found = engine.run(feeds)
+    wanted = run(relu_and_sum(), feeds)
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(found[name], value)
+
+
+def test_shapes_may_change_from_run_to_run(opened: Opener) -> None:
+    with opened() as engine:
+        for rows in (1, 4, 2, 3, 4, 1):
+            np.testing.assert_array_equal(engine.run({"x": ramp(rows)})["y"], np.maximum(ramp(rows), 0))
+
+
+def test_outputs_of_a_run_are_not_overwritten_by_the_next(opened: Opener) -> None:
+    with opened() as engine:
+        first = engine.run({"x": ramp(4)})["y"]
+        engine.run({"x": -ramp(4)})
+    np.testing.assert_array_equal(first, np.maximum(ramp(4), 0))
+
+
+def test_each_profile_has_a_context_of_its_own(opened: Opener) -> None:
+    with opened() as engine:
+        for rows, index in ((2, 0), (16, 1), (3, 0), (8, 1)):
+            assert engine.run({"x": ramp(rows)}, index)["y"].shape == (rows, 4)
+        double_engine: Any = engine.engine
+        assert double_engine.contexts == 2
+
+
+def test_rtx_compiles_kernels_before_they_run(opened: Opener) -> None:
+    with opened() as engine:
+        engine.run({"x": ramp(2)})
+        engine.residents([{"x": ramp(2)}])
+        double_engine: Any = engine.engine
+        used = [each.dynamic_shapes_kernel_specialization_strategy for each in double_engine.settings]
+    assert [strategy.name for strategy in used] == ["EAGER", "EAGER"]
+
+
+def test_tensorrt_has_no_settings_of_contexts(tmp_path: Path) -> None:
+    plan = tmp_path / "engine.plan"
+    bindings, device, found = double(relu_and_sum(), PROFILES, plan=plan)
+    with TensorRTEngine.open(replace(bindings, name="tensorrt"), plan, device) as engine:
+        engine.run({"x": ramp(2)})
+    assert found.settings == [None]
+
+
+@pytest.mark.parametrize(
+    ("rows", "index", "says"),
+    [
+        (5, 0, r"input 'x': shape \[5, 4\] is outside profile 0: \[1, 4\] to \[4, 4\] allowed"),
+        (3, 1, r"shape \[3, 4\] is outside profile 1: \[4, 4\] to \[16, 4\] allowed"),
+        (1, 2, "profile 2: the engine has 2"),
+        (1, -1, "profile -1: the engine has 2"),
+    ],
+)
+def test_a_shape_outside_the_profile_names_the_allowed_range(
+    opened: Opener, rows: int, index: int, says: str
+) -> None:
+    with opened() as engine, pytest.raises(RunError, match=says):
+        engine.run({"x": ramp(rows)}, index)
+
+
+@pytest.mark.parametrize("feeds", [{}, {"z": ramp(1)}, {"x": ramp(1), "z": ramp(1)}])
+def test_inputs_are_exactly_the_engines(opened: Opener, feeds: dict[str, Any]) -> None:
+    with opened() as engine, pytest.raises(RunError, match=r"the engine takes \['x'\]"):
+        engine.run(feeds)
+
+
+def test_a_wrong_dtype_is_refused_and_fp64_is_not(opened: Opener) -> None:
+    with opened() as engine:
+        with pytest.raises(RunError, match=r"input 'x': dtype int32, but the engine takes float32 \(FLOAT\)"):
+            engine.run({"x": ramp(1).astype(np.int32)})
+        np.testing.assert_array_equal(
+            engine.run({"x": ramp(1).astype(np.float64)})["y"], np.maximum(ramp(1), 0)
+        )
+
+
+def test_inputs_and_outputs_are_described(opened: Opener) -> None:
+    with opened() as engine:
+        assert [(i.name, i.dtype, i.shape) for i in engine.inputs] == [("x", "float32", (None, 4))]
+        assert [(o.name, o.shape) for o in engine.outputs] == [("y", (None, 4)), ("s", (None, 1))]
+
+
+def test_an_output_whose_shape_depends_on_data_gets_an_allocator(opened: Opener) -> None:
+    with opened(model(COUNT), Faults(data_dependent=("y",))) as engine:
+        for value in (ramp(4), np.zeros((2, 4), np.float32), -ramp(1)):
+            np.testing.assert_array_equal(engine.run({"x": value})["y"], np.argwhere(value))
+
+
+def test_an_empty_output_has_a_pointer_all_the_same(opened: Opener) -> None:
+    with opened(model(COUNT), Faults(data_dependent=("y",))) as engine:
+        assert engine.run({"x": np.zeros((1, 4), np.float32)})["y"].shape == (0, 2)
+
+
+def test_an_allocator_that_finds_no_memory_says_how_much_was_asked(opened: Opener) -> None:
+    with (
+        opened(model(COUNT), Faults(data_dependent=("y",)), limit=100) as engine,
+        pytest.raises(RunError, match="out of device memory: asked for 256 bytes"),
+    ):
+        engine.run({"x": np.ones((4, 4), np.float32)})
+
+
+def test_too_little_device_memory_is_told(opened: Opener) -> None:
+    with (
+        opened(limit=10) as engine,
+        pytest.raises(RunError, match="asked for 16 bytes, 10 of 10 bytes are free"),
+    ):
+        engine.run({"x": ramp(1)})
+
+
+def test_an_output_that_was_never_written_is_no_output(opened: Opener) -> None:
+    faults = Faults(data_dependent=("y",), silent=("y",))
+    with opened(model(COUNT), faults) as engine, pytest.raises(RunError, match="never told its shape"):
+        engine.run({"x": ramp(1)})
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "create_execution_context",
+        "set_optimization_profile_async",
+        "set_input_shape",
+        "set_tensor_address",
+        "infer_shapes",
+        "execute_async_v3",
+    ],
+)
+def test_every_call_that_fails_is_told_with_tensorrts_words(opened: Opener, call: str) -> None:
+    with (
+        opened(faults=Faults((call,), "the cat sat on it")) as engine,
+        pytest.raises(RunError, match="the cat sat"),
+    ):
+        engine.run({"x": ramp(1)})
+
+
+def test_a_refused_allocator_is_told(opened: Opener) -> None:
+    faults = Faults(("set_output_allocator",), "no", data_dependent=("y",))
+    with opened(model(COUNT), faults) as engine, pytest.raises(RunError, match="takes no allocator"):
+        engine.run({"x": ramp(1)})
+
+
+def test_memory_that_runs_out_inside_tensorrt_is_translated(opened: Opener) -> None:
+    words = "CUDA out of memory. Failed to allocate 123456 bytes"
+    with (
+        opened(faults=Faults(("execute_async_v3",), words)) as engine,
+        pytest.raises(
+            RunError, match=r"out of device memory: asked for 123456 bytes, \d+ of 1048576 bytes are free"
+        ),
+    ):
+        engine.run({"x": ramp(1)})
+
+
+def test_closing_frees_the_device_once(tmp_path: Path) -> None:
+    plan = tmp_path / "engine.plan"
+    bindings, device, _ = double(relu_and_sum(), PROFILES, plan=plan)
+    engine = TensorRTEngine.open(bindings, plan, device)
+    engine.run({"x": ramp(1)})
+    engine.close()
+    engine.close()
+    assert device.closed == 1
+
+
+ORIGIN = Origin("tensorrt_rtx", "1.7.1.116", "", "")
+
+
+OTHER_VERSION = Origin("tensorrt", "10.3.0", "", "")
+OTHER_GPU = Origin("tensorrt_rtx", "1.7.1.116", "RTX 4090", "8.9")
+LOADING = [
+    (OTHER_VERSION, "x", r"built by tensorrt 10\.3\.0, this is 1\.7\.1\.116"),
+    (OTHER_GPU, "x", r"built on RTX 4090 \(compute capability 8\.9\), this is Double"),
+    (ORIGIN, "Version tag does not match. Current Version: 4", "fits another version or GPU"),
+    (ORIGIN, "out of memory, requested 99 bytes", "out of device memory: asked for 99 bytes"),
+    (None, "something else", "something else"),
+]
+
+
+@pytest.mark.parametrize(("origin", "words", "says"), LOADING)
+def test_a_plan_that_does_not_load_says_why(
+    tmp_path: Path, origin: Origin | None, words: str, says: str
+) -> None:
+    plan = tmp_path / "engine.plan"
+    faults = Faults(("deserialize_cuda_engine",), words)
+    bindings, device, _ = double(relu_and_sum(), PROFILES, faults, plan=plan)
+    with pytest.raises(RunError, match=f"engine.plan: .*{says}"):
+        TensorRTEngine.open(bindings, plan, device, origin)
+    assert device.closed == 1
+
+
+def test_shapes_that_cannot_be_computed_are_a_run_error(opened: Opener) -> None:
+    faults = Faults(words="reshape changes volume", inconsistent=True)
+    with opened(faults=faults) as engine, pytest.raises(RunError, match="inferred: reshape changes volume"):
+        engine.run({"x": ramp(1)})
+
+
+RESHAPE = "g (float[N, 4] x, int64[2] to) => (float[A, B] y) { y = Reshape (x, to) }"
+
+
+def test_an_input_that_holds_a_shape_is_taken_from_host_memory(tmp_path: Path) -> None:
+    plan = tmp_path / "engine.plan"
+    bindings, device, _ = double(model(RESHAPE), PROFILES, Faults(on_host=("to",)), plan=plan)
+    with TensorRTEngine.open(bindings, plan, device) as engine:
+        found = engine.run({"x": ramp(3), "to": np.array([2, 6])})["y"]
+        np.testing.assert_array_equal(found, ramp(3).reshape(2, 6))
+        with pytest.raises(RunError, match=r"input 'to': shape \[3\] refused"):
+            engine.run({"x": ramp(3), "to": np.array([2, 3, 2])})
+
+
+def test_plugins_are_loaded_where_the_plan_is_opened(tmp_path: Path) -> None:
+    plan, library = tmp_path / "engine.plan", tmp_path / "libmine.so"
+    bindings, device, _ = double(relu_and_sum(), PROFILES, Faults(plugin=str(library)), plan=plan)
+    with TensorRTEngine.open(
+        bindings, plan, device, None, BuildSpec(plugins=("libmine.so",)), tmp_path
+    ) as engine:
+        assert engine.run({"x": ramp(1)})["y"].shape == (1, 4)
+    with pytest.raises(RunError, match=r"engine\.plan: plugins: mine\.txt does not load"):
+        TensorRTEngine.open(bindings, plan, device, None, BuildSpec(plugins=("mine.txt",)), tmp_path)
+    assert device.closed == 2
+
+
+def test_host_code_runs_only_where_the_spec_asks_for_a_version_compatible_plan(tmp_path: Path) -> None:
+    plan = tmp_path / "engine.plan"
+    bindings, device, _ = double(relu_and_sum(), PROFILES, Faults(host_code=True), plan=plan)
+    TensorRTEngine.open(bindings, plan, device, None, BuildSpec(version_compatible=True)).close()
+    with pytest.raises(RunError, match="host code is not allowed"):
+        TensorRTEngine.open(bindings, plan, device)
+
+
+def test_the_dla_core_is_the_runtimes_too(tmp_path: Path) -> None:
+    plan = tmp_path / "engine.plan"
+    bindings, device, _ = double(relu_and_sum(), PROFILES, plan=plan)
+    with TensorRTEngine.open(bindings, plan, device, None, BuildSpec(dla_core=1)) as engine:
+        assert engine.runtime.DLA_core == 1
+
+
+def test_an_engine_with_an_implicit_batch_is_refused(tmp_path: Path) -> None:
+    plan = tmp_path / "engine.plan"
+    bindings, device, engine = double(relu_and_sum(), PROFILES, plan=plan)
+    engine.__dict__["has_implicit_batch_dimension"] = True
+    with pytest.raises(RunError, match="implicit batch dimension, which TensorRT 10 removed"):
+        TensorRTEngine.open(bindings, plan, device)
+    assert device.closed == 1
+
+
+def test_a_missing_or_foreign_plan_is_a_run_error(tmp_path: Path) -> None:
+    bindings, device, _ = double(relu_and_sum(), PROFILES)
+    with pytest.raises(RunError, match="No such file"):
+        TensorRTEngine.open(bindings, tmp_path / "absent.plan", device)
+    (tmp_path / "foreign.plan").write_bytes(b"garbage")
+    with pytest.raises(RunError, match="fits another version or GPU"):
+        TensorRTEngine.open(bindings, tmp_path / "foreign.plan", device, ORIGIN)
+
+
+@pytest.mark.parametrize("instrumentation", ["debug tensors", "unfused tensors"])
+def test_debug_tensors_are_among_the_outputs(opened: Opener, instrumentation: str) -> None:
+    with opened() as engine:
+        found = engine.listening(["shown_x"], instrumentation).run({"x": ramp(2)})
+    assert found.keys() == {"y", "s", "shown_x"}
+    np.testing.assert_array_equal(found["shown_x"], ramp(2))
+
+
+def test_a_debug_tensor_that_is_not_shown_is_missed(opened: Opener) -> None:
+    with opened() as engine, pytest.raises(RunError, match=r"did not show \['other'\]"):
+        engine.listening(["shown_x", "other"], "debug tensors").run({"x": ramp(2)})
+
+
+def test_unfused_tensors_are_those_that_fusion_left(opened: Opener) -> None:
+    with opened() as engine:
+        found = engine.listening(["shown_x", "other"], "unfused tensors").run({"x": ramp(2)})
+    assert "other" not in found
+
+
+REFUSALS = [
+    ("set_debug_listener", "debug tensors"),
+    ("set_all_tensors_debug_state", "debug tensors"),
+    ("unfused_tensors_debug_state", "unfused tensors"),
+]
+
+
+@pytest.mark.parametrize(("call", "instrumentation"), REFUSALS)
+def test_a_refused_listener_is_told(opened: Opener, call: str, instrumentation: str) -> None:
+    with opened(faults=Faults((call,), "no")) as engine, pytest.raises(RunError, match="TensorRT"):
+        engine.listening(["shown_x"], instrumentation).run({"x": ramp(2)})
+
+
+def test_debug_tensors_share_one_pinned_buffer(opened: Opener) -> None:
+    with opened() as engine:
+        engine.listening(["shown_x"], "debug tensors").run({"x": ramp(4)})
+        device: Any = engine.device
+        before = len(device.buffers)
+        for rows in (1, 2, 3, 4):
+            np.testing.assert_array_equal(engine.run({"x": ramp(rows)})["shown_x"], ramp(rows))
+        assert len(device.buffers) == before
+
+
+def test_unfused_tensors_need_no_marked_ones(opened: Opener) -> None:
+    with opened(faults=Faults(("set_all_tensors_debug_state",), "none is marked")) as engine:
+        engine.listening(["shown_x"], "unfused tensors").run({"x": ramp(2)})
+
+
+def test_a_listener_that_fails_fails_the_run(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RunError("copy failed")
+
+    with opened() as engine:
+        engine.listening(["shown_x"], "debug tensors")
+        engine.run({"x": ramp(1)})
+        monkeypatch.setattr("harness.backends.tensorrt.run.debug.Listener._copy", broken)
+        with pytest.raises(RunError, match="copy failed"):
+            engine.run({"x": ramp(1)})
+
+
+def test_the_engine_tells_its_layers_and_memory(opened: Opener) -> None:
+    with opened(faults=Faults(layers='{"Layers": ["one", "two"]}')) as engine:
+        facts = engine.facts()
+    assert [layer.name for layer in facts.layers] == ["one", "two"]
+    assert (facts.profiles, facts.memory_bytes) == (2, 4096)
+    assert [port.ranges[1][2] for port in facts.inputs] == [(16, 4)]
+
+
+REAL = {"Runtime": "Runtime", "Engine": "ICudaEngine", "Context": "IExecutionContext"}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_double_has_only_members_of_the_real_class(name: str) -> None:
+    real = getattr(rtx().api, REAL[name])
+    for key, value in vars(getattr(trt_double, name)).items():
+        if key.startswith("_") or key in ("known", "api", "say"):
+            continue
+        assert hasattr(real, key), f"{REAL[name]} has no {key}"
+        if not isinstance(value, property) and callable(value):
+            assert parameters(getattr(real, key).__doc__) >= own(value), f"{REAL[name]}.{key}: {own(value)}"
+
+
+def parameters(doc: str) -> set[str]:
+    """Names of parameters in any overload of a pybind11 signature."""
+    return {name for text in signatures(doc, "") for name in re.findall(r"(\w+):", text)}
+
+
+def own(function: Any) -> set[str]:
+    return set(function.__code__.co_varnames[1 : function.__code__.co_argcount])
+
+
+def test_device_runs_compute_what_runs_do_without_copies(opened: Opener) -> None:
+    feeds = [{"x": ramp(3)}, {"x": -ramp(3)}]
+    with opened() as engine:
+        runs = engine.residents(feeds)
+        engine.run({"x": ramp(1)})
+        for _ in range(2):
+            for run_ in runs:
+                run_.enqueue()
+                device: Any = run_.device
+                assert device.queue == []
+        for run_, feed in zip(runs, feeds, strict=True):
+            for name, value in run(relu_and_sum(), feed).items():
+                np.testing.assert_array_equal(run_.fetch()[name], value)
+        assert runs[0].nbytes == {"upload": 48, "download": 60}
+
+
+def test_device_runs_at_other_shapes_follow(opened: Opener) -> None:
+    with opened() as engine:
+        for rows, index in ((3, 0), (8, 1), (2, 0)):
+            (one,) = engine.residents([{"x": ramp(rows)}], index)
+            one()
+            np.testing.assert_array_equal(one.fetch()["y"], np.maximum(ramp(rows), 0))
+
+
+def test_device_runs_with_outputs_whose_shape_depends_on_data(opened: Opener) -> None:
+    values = (ramp(4), np.zeros((4, 4), np.float32), -ramp(4))
+    with opened(model(COUNT), Faults(data_dependent=("y",))) as engine:
+        runs = engine.residents([{"x": value} for value in values])
+        for run_, value in zip(runs, values, strict=True):
+            run_()
+            np.testing.assert_array_equal(run_.fetch()["y"], np.argwhere(value))
+
+
+def test_device_runs_of_one_context_have_one_shape(opened: Opener) -> None:
+    with opened() as engine, pytest.raises(RunError, match="shapes of the feeds differ"):
+        engine.residents([{"x": ramp(1)}, {"x": ramp(2)}])
+
+
+def test_a_device_run_that_fails_says_so(opened: Opener) -> None:
+    with opened(faults=Faults(("execute_async_v3",), "no")) as engine, pytest.raises(RunError, match="no"):
+        engine.residents([{"x": ramp(1)}])
