@@ -17,6 +17,7 @@ from harness.backends.tensorrt.run.run import TensorRTEngine
 from harness.errors import RunError
 from harness.spec.model_spec import BuildSpec, Profile, ShapeRange
 from tests.conformance.probe import signatures
+from tests.helpers import trt_double
 from tests.helpers.lowering import model, run
 from tests.helpers.tensorrt import rtx
 from tests.helpers.trt_double import Faults, HostDevice, double
