@@ -224,8 +224,8 @@ def child(what: str, *arguments: str) -> None:
 
 def defaults(folder: Path) -> list[Path]:
     """Models that are generated into `folder`, and the detector where it is fetched."""
-    from harness.spec.assets import stored_path
     from harness.spec.file import read_spec
+    from harness.spec.stored import stored_path
 
     command = [sys.executable, "-m", "benchmarks.models", str(folder)]
     subprocess.run(command, check=True, capture_output=True)

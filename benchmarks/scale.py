@@ -150,6 +150,7 @@ def model(folder: Path) -> list[Figure]:
 
     from harness.backends.onnxruntime.backend import open_model
     from harness.comparison.compare import compare
+    from harness.comparison.explain import explain
     from harness.graph import file as onnx_file
     from harness.lowering.emulation.emulate import emulate
     from harness.lowering.lower import lower
@@ -169,7 +170,7 @@ def model(folder: Path) -> list[Figure]:
     found = compare(outputs[1], outputs[0], TOLERANCES[Precision.FP16], name="y", precision=Precision.FP16)
     ended = time.perf_counter()
     if not found.quality:
-        raise SystemExit(found.explain())
+        raise SystemExit(explain(found))
     share = (peak_bytes() - before) / size
     return [
         Figure(f"read, normalise, lower, emulate {size / 1e9:.1f} GB", lowered - started, 60, "s"),

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from harness.spec.model_spec import BuildSpec, Profile
 
 Tensors = Mapping[str, NDArray[Any]]
+Run = Callable[[Tensors], Tensors]
+EngineRun = Callable[[Tensors, int], Tensors]
+"""Outputs for one set of feeds and the index of a profile."""
 Shapes = Mapping[str, tuple[int, ...]]
+CUDA = "CUDAExecutionProvider"
+"""ONNX Runtime's execution provider for NVIDIA GPUs."""
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 Face = Literal["verified", "deployed"]
 """`verified`: what outputs are judged on; `deployed`: what a deployment would run, and what is timed.

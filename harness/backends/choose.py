@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from harness.backends.base import CUDA
 from harness.errors import BackendUnavailableError, UsageError
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 NAMES = ("onnxruntime", "tensorrt", "tensorrt_rtx")
 PREFERRED = ("tensorrt", "tensorrt_rtx")
-CUDA = "CUDAExecutionProvider"
 INSTALL_ORT = "pip install onnxruntime, or onnxruntime-gpu for NVIDIA GPUs (one of them, never both)"
 
 

@@ -30,9 +30,10 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fetch what is missing; one line for each package.  Raises UsageError."""
-    from harness.spec.assets import assets_folder, package_members
+    from harness.spec.assets import package_members
     from harness.spec.fetching import fetch_members
     from harness.spec.file import find_specs, read_spec
+    from harness.spec.stored import assets_folder
 
     folder = args.dir / "assets" if args.dir else assets_folder()
     specs = [read_spec(path) for path in find_specs(args.specs or [BUNDLED])]

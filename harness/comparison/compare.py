@@ -30,6 +30,7 @@ import numpy as np
 
 from harness.comparison.blocks import Array
 from harness.comparison.equality import Equality, count_unequal
+from harness.comparison.explain import explain
 from harness.comparison.measure_error import measure_error
 from harness.comparison.metrics import Metrics
 from harness.comparison.result import (
@@ -117,7 +118,7 @@ def assert_close(
     __tracebackhide__ = True
     found = compare(actual, expected, tolerance, **rules)
     if not found.quality:
-        raise AssertionError(found.explain(subject, reproduce=reproduce))
+        raise AssertionError(explain(found, subject, reproduce=reproduce))
 
 
 Iterations = Mapping[str, Array] | Sequence[Mapping[str, Array]]

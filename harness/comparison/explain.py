@@ -8,12 +8,31 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from harness.comparison.metrics import Group, Metrics
-    from harness.comparison.result import Comparison, Fault, OutputsComparison
-    from harness.verdict.triage import Split
+from harness.comparison.metrics import Group, Metrics
+from harness.comparison.result import Comparison, Fault, OutputsComparison
+
+
+def explain(
+    found: Comparison | OutputsComparison,
+    subject: str = "",
+    *,
+    context: Sequence[str] = (),
+    reproduce: str = "",
+) -> str:
+    """What, where, got, allowed, context, and the command that reproduces it; several lines."""
+    if isinstance(found, Comparison):
+        return _comparison(found, subject, context, reproduce)
+    return _outputs(found, subject, context, reproduce)
+
+
+def problems(found: Comparison | OutputsComparison) -> tuple[str, ...]:
+    """Each fault, of structure and of every output, as a sentence."""
+    if isinstance(found, Comparison):
+        return tuple(fault(found, one) for one in found.faults)
+    own = tuple(fault(None, one) for one in found.faults)
+    return own + tuple(f"output '{c.name}': {text}" for c in found.failed for text in problems(c))
 
 
 def fault(comparison: Comparison | None, found: Fault) -> str:
@@ -63,20 +82,16 @@ def _unequal(comparison: Comparison, found: Fault) -> str:
     return f"{share}; {where}: got {equality.actual}, expected {equality.expected}"
 
 
-def comparison(
-    found: Comparison, subject: str = "", *, context: Sequence[str] = (), reproduce: str = ""
-) -> str:
+def _comparison(found: Comparison, subject: str, context: Sequence[str], reproduce: str) -> str:
     """The whole text for one output, pass or fail; several lines."""
     return _lines(_head(found, subject), _details(found), context, reproduce)
 
 
-def outputs(
-    found: OutputsComparison, subject: str = "", *, context: Sequence[str] = (), reproduce: str = ""
-) -> str:
+def _outputs(found: OutputsComparison, subject: str, context: Sequence[str], reproduce: str) -> str:
     """One text for all outputs: those that fail, in full, then the others on a line."""
     failed = found.failed
     if not found.faults and len(found.comparisons) == 1:
-        return comparison(found.comparisons[0], subject, context=context, reproduce=reproduce)
+        return _comparison(found.comparisons[0], subject, context, reproduce)
     body = [fault(None, one) for one in found.faults]
     for one in failed:
         body += [_head(one, ""), *("  " + line for line in _details(one))]
@@ -105,12 +120,12 @@ def _summary(found: OutputsComparison, subject: str) -> str:
 
 def _head(found: Comparison, subject: str) -> str:
     what = f"{subject} output '{found.name}'" if subject else f"output '{found.name}'"
-    first = found.problems[0] if found.faults else f"{headline(found)}, within tolerance"
+    first = problems(found)[0] if found.faults else f"{headline(found)}, within tolerance"
     return f"{what}: {first}"
 
 
 def _details(found: Comparison) -> list[str]:
-    lines = [f"also: {text}" for text in found.problems[1:]]
+    lines = [f"also: {text}" for text in problems(found)[1:]]
     if found.metrics is not None:
         lines += [*_worst(found.metrics), _allowance(found), _explanation(found)]
         lines += [_spread(found.metrics), *_rows(found.metrics)] if found.metrics.finite else []
@@ -173,21 +188,12 @@ def _share(value: Any) -> str:
     return f"{value:.2g}" if isinstance(value, float) else str(value)
 
 
-def split_words(split: Split) -> str:
-    """Where an error comes from, in one line."""
-    sources = {
-        "quantization": "Q/DQ alone, emulated",
-        "rounding": "what 16 bits add, emulated",
-        "runtime": "the engine against its emulation",
-    }
-    known = {part: value for part in sources if (value := getattr(split, part)) is not None}
-    listed = [f"{part} {value:.1e} ({sources[part]})" for part, value in known.items()]
-    main = f"; most of it is {split.main}" if split.main and len(known) > 1 else ""
-    return f"of the error, mre {split.total:.1e}: {', '.join(listed) or 'parts not measured'}{main}"
+def to_json(found: Comparison | OutputsComparison) -> dict[str, Any]:
+    """Plain JSON data; NaN and infinities as strings."""
+    return _one_to_json(found) if isinstance(found, Comparison) else _all_to_json(found)
 
 
-def to_json(found: Comparison) -> dict[str, Any]:
-    """One comparison as plain JSON data."""
+def _one_to_json(found: Comparison) -> dict[str, Any]:
     data = {
         "name": found.name,
         "quality": found.quality,
@@ -196,7 +202,7 @@ def to_json(found: Comparison) -> dict[str, Any]:
         "dtypes": list(found.dtypes),
         "allowed": asdict(found.allowed),
         "explained_mre": found.explained_mre,
-        "problems": list(found.problems),
+        "problems": list(problems(found)),
         "metrics": None if found.metrics is None else {**asdict(found.metrics), "max": found.metrics.max},
         "equality": None if found.equality is None else asdict(found.equality),
         "emulation_mre": found.emulation.mre if found.emulation is not None else found.emulation_mre,
@@ -205,16 +211,15 @@ def to_json(found: Comparison) -> dict[str, Any]:
     return plain_data
 
 
-def outputs_to_json(found: OutputsComparison) -> dict[str, Any]:
-    """The comparison of all outputs as plain JSON data."""
+def _all_to_json(found: OutputsComparison) -> dict[str, Any]:
     data = {
         "precision": str(found.precision),
         "tolerance": asdict(found.tolerance),
         "quality": found.quality,
         "consistency": found.consistency,
         "mre": found.mre,
-        "problems": list(found.problems),
-        "outputs": [to_json(one) for one in found.comparisons],
+        "problems": list(problems(found)),
+        "outputs": [_one_to_json(one) for one in found.comparisons],
     }
     plain_data: dict[str, Any] = plain(data)
     return plain_data

@@ -6,12 +6,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from harness.comparison import explain
 from harness.comparison.equality import Equality
 from harness.comparison.metrics import Metrics
 from harness.precision import UNIT_ROUNDOFF, Precision, Tolerance
@@ -127,19 +125,6 @@ class Comparison:
         """Whether there was nothing to compare."""
         return not self.faults and 0 in self.shapes[1]
 
-    @property
-    def problems(self) -> tuple[str, ...]:
-        """Each fault as a sentence."""
-        return tuple(explain.fault(self, fault) for fault in self.faults)
-
-    def explain(self, subject: str = "", *, context: Sequence[str] = (), reproduce: str = "") -> str:
-        """What, where, got, allowed, context, and the command that reproduces it."""
-        return explain.comparison(self, subject, context=context, reproduce=reproduce)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON data; NaN and infinities as strings."""
-        return explain.to_json(self)
-
 
 @dataclass(frozen=True)
 class OutputsComparison:
@@ -179,20 +164,6 @@ class OutputsComparison:
         """The same where the engine is the emulation: whatever it shows, the precision explains."""
         comparisons = tuple(replace(one, emulation=one) for one in self.comparisons)
         return replace(self, comparisons=comparisons)
-
-    @property
-    def problems(self) -> tuple[str, ...]:
-        """Every fault of structure and of every output, as sentences."""
-        own = tuple(explain.fault(None, fault) for fault in self.faults)
-        return own + tuple(f"output '{c.name}': {text}" for c in self.failed for text in c.problems)
-
-    def explain(self, subject: str = "", *, context: Sequence[str] = (), reproduce: str = "") -> str:
-        """All failing outputs in one text; the command that reproduces it comes last."""
-        return explain.outputs(self, subject, context=context, reproduce=reproduce)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON data; NaN and infinities as strings."""
-        return explain.outputs_to_json(self)
 
 
 def _explained(fault: Fault, comparison: Comparison) -> bool:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from harness.backends.tensorrt.audit.inspect import EngineFacts
-    from harness.backends.tensorrt.audit.layers import EngineLayer, EngineTensor
-    from harness.backends.tensorrt.builder.network import NetworkLayer, NetworkTensor
+    from harness.backends.tensorrt.layers import EngineLayer, EngineTensor
+    from harness.backends.tensorrt.network import NetworkLayer, NetworkTensor
+    from harness.backends.tensorrt.run.inspect import EngineFacts
     from harness.backends.tensorrt.run.ports import Port
 
 WIDTH = 60

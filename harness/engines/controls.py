@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from harness.precision import Precision
 
 if TYPE_CHECKING:
-    from harness.backends.base import Engine, Tensors
+    from harness.backends.base import Engine, EngineRun, Run, Tensors
     from harness.engines.subject import Subject
-    from harness.verdict.validate import EngineRun, Run
-
-Outputs = Mapping[str, NDArray[Any]]
 
 
 @contextmanager
@@ -24,7 +19,7 @@ def without_tf32(subject: Subject) -> Iterator[EngineRun]:
     """A run of the FP32 engine of `subject`, built with TF32 off.  The run raises BackendError."""
     with _lazy(lambda: strict_fp32(subject).engine(Precision.FP32).open("verified")) as opened:
 
-        def run(feeds: Tensors, profile: int = 0) -> Outputs:
+        def run(feeds: Tensors, profile: int = 0) -> Tensors:
             return opened().run(feeds, profile)
 
         yield run

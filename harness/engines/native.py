@@ -18,8 +18,8 @@ from harness.graph.walk import all_nodes
 from harness.lowering.model import LoweredModel, LoweringSummary
 from harness.paths import no_file
 from harness.precision import PrecisionPlan
-from harness.spec.assets import sha256_of
 from harness.spec.model_spec import ModelSpec
+from harness.spec.stored import sha256_of
 from harness.spec.user_code import load_function, refuse_code
 
 

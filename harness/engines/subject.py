@@ -155,10 +155,18 @@ class Subject:
     def reference(self) -> Reference:
         """The FP32 outputs that engines are judged by."""
         if "reference" not in self._kept:
-            require_survives(self)
+            self.require_survives()
             self._kept["reference"] = Reference(self._outputs("reference", lambda: self.exact), self.cache)
         found: Reference = self._kept["reference"]
         return found
+
+    def require_survives(self) -> None:
+        """Raise RunError if ONNX Runtime's CPU provider dies of the FP32 model; tried once, apart."""
+        require_survives(self.spec.name, self._trial, self.cache, self.cpu_key)
+
+    def _trial(self) -> tuple[ir.Model, Mapping[str, Any]]:
+        smallest = {name: part.min for name, part in self.spec.profiles[0].shapes.items()}
+        return self.exact, self.feeds.feed(smallest)
 
     def emulation(self, what: Precision | PrecisionPlan) -> CachedOutputs:
         """Outputs of the lowered model as emulated on the CPU, which consistency is judged by."""
@@ -181,7 +189,7 @@ class Subject:
         nodes = quantizable(self.normalised, everything)
         tensors = sorted({name for node in nodes for name in node.activations})
         part = self.spec.of(precision).calibration
-        require_survives(self)
+        self.require_survives()
         if not tensors:
             return Calibration({}, "none: the model has its own Q/DQ, or nothing to quantize", 0)
         return calibrate_cached(

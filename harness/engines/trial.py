@@ -3,40 +3,41 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import onnx_ir as ir
+
+from harness.backends.base import Tensors
 from harness.errors import RunError
 from harness.graph import file as onnx_file
 from harness.isolation.parent import isolated, memory_limit
+from harness.storage.cache import JSON, Cache
 
-if TYPE_CHECKING:
-    from harness.engines.subject import Subject
-
+Trial = Callable[[], tuple[ir.Model, Tensors]]
+"""Gives the FP32 model and a feed of it; asked only where the cache does not know the answer."""
 LEVELS = ("none", "all")
 """Optimisation levels at which the FP32 model is run in this process: reference, calibration, floor."""
 TIMEOUT_S = 600.0
 
 
-def require_survives(subject: Subject) -> None:
+def require_survives(name: str, trial: Trial, cache: Cache, key: Mapping[str, JSON]) -> None:
     """Raise RunError, which says how the process died, if ONNX Runtime's CPU provider dies of the FP32 model.
 
     A model that it refuses in words survives: whoever runs it hears them.  Tried once for each model.
     """
-    label = f"{subject.spec.name} trial"
-    subject.cache.get_or_make("trial", subject.cpu_key, lambda _: _tried(subject), label=label)
+    cache.get_or_make("trial", key, lambda _: _tried(name, *trial()), label=f"{name} trial")
 
 
-def _tried(subject: Subject) -> Mapping[str, Any]:
-    feed = subject.feeds.feed({name: part.min for name, part in subject.spec.profiles[0].shapes.items()})
+def _tried(name: str, model: ir.Model, feed: Tensors) -> Mapping[str, Any]:
     with tempfile.TemporaryDirectory(prefix="trt-harness-") as folder:
         path = Path(folder) / "model.onnx"
-        onnx_file.write(subject.exact, path)
+        onnx_file.write(model, path)
         try:
             said = isolated(_run, path, feed, timeout_s=TIMEOUT_S, memory_bytes=memory_limit(), reuse=True)
         except RunError as error:
-            raise RunError(f"{subject.spec.name}: the FP32 model, tried apart: {error}") from error
+            raise RunError(f"{name}: the FP32 model, tried apart: {error}") from error
     return {"said": said}
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.backends.base import BackendInfo, Engine, Tensors
 from harness.comparison.compare import compare_outputs
+from harness.comparison.explain import explain
 from harness.comparison.result import OutputsComparison
 from harness.data.inputs import Feeds
 from harness.engines.engine import BuiltEngine
@@ -21,7 +22,6 @@ from harness.latency.machine import Probe, threads
 from harness.latency.measure import Sampling, interleave
 from harness.latency.points import Point
 from harness.latency.samples import Latency
-from harness.plugin.regression import retaken
 from harness.precision import Precision, Tolerance
 from harness.records import Record
 from harness.spec.model_spec import ModelSpec
@@ -141,15 +141,21 @@ def _peak(seen: Sequence[Mapping[str, int]]) -> dict[str, int]:
     }
 
 
+Retake = Callable[[Record, Callable[[], Mapping[str, Latency]]], Record]
+
+
 @dataclass(frozen=True)
 class LatencyRun:
-    """Measures an engine and makes its records; `base` is a baseline's engine with its manifest's hash."""
+    """Measures an engine and makes its records; `base` is a baseline's engine with its manifest's hash.
+
+    `retake` measures again where a record looks slower than its baseline.
+    """
 
     bench: Bench
     built: BuiltEngine
     info: BackendInfo
     sampling: Sampling
-    baseline: Sequence[Record] = ()
+    retake: Retake = lambda made, _: made
     base: tuple[str, Bench] | None = None
 
     def take(self, point: Point) -> dict[str, Latency]:
@@ -177,6 +183,6 @@ class LatencyRun:
             shapes={name: list(shape) for name, shape in point.shapes.items()},
             data=figures,
             manifest=self.built.manifest.hash,
-            message="" if compared.quality else compared.explain("the deployed engine"),
+            message="" if compared.quality else explain(compared, "the deployed engine"),
         )
-        return retaken(made, self.baseline, lambda: self._host(point))
+        return self.retake(made, lambda: self._host(point))

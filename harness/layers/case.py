@@ -11,12 +11,15 @@ from typing import Any, Protocol, runtime_checkable
 from numpy.typing import NDArray
 
 from harness.backends.base import NOTHING, Engine, Shapes
+from harness.comparison.explain import explain
 from harness.comparison.histogram import tensor_histogram
 from harness.comparison.result import OutputsComparison
 from harness.engines.engine import BuiltEngine
 from harness.engines.subject import Subject
 from harness.graph.walk import values_of
 from harness.layers.compare import LayerQuestion, Opener, compare_layers
+from harness.layers.explain import explain as explain_layers
+from harness.layers.explain import to_json, warnings
 from harness.layers.result import Layers
 from harness.precision import PrecisionPlan
 from harness.spec.model_spec import Shape
@@ -62,22 +65,22 @@ class LayerAnswer:
         """Those of the layers, and layers out of tolerance behind outputs that are within it."""
         first = self.layers.first_over
         if first is None or self.triage.verdict != "pass":
-            return self.layers.warnings
+            return warnings(self.layers)
         count = len(self.layers.over)
         many = "1 tensor is" if count == 1 else f"{count} tensors are"
         where = f"'{first.place.tensor}' ({first.place.op_type})"
         hidden = f"{many} out of tolerance although the outputs are not; first: {where}"
-        return (hidden, *self.layers.warnings)
+        return (hidden, *warnings(self.layers))
 
     def explain(self, label: str, reproduce: str) -> str:
         """Outputs and layers in one text; the command that reproduces it comes last."""
-        outputs = self.found.explain(label, context=(self.triage.advice,) if self.triage.advice else ())
-        return f"{outputs}\n{self.layers.explain(label, reproduce=reproduce)}"
+        outputs = explain(self.found, label, context=(self.triage.advice,) if self.triage.advice else ())
+        return f"{outputs}\n{explain_layers(self.layers, label, reproduce=reproduce)}"
 
     def data(self) -> dict[str, Any]:
         """The record's `data`, as reports/README.md describes it."""
         head = {"mre": self.found.mre, "advice": self.triage.advice, "histograms": list(self.histograms)}
-        return {**head, **self.layers.to_json()}
+        return {**head, **to_json(self.layers)}
 
 
 def answer_layers(

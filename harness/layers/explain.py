@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from harness.comparison.explain import headline, plain
+from harness.comparison.explain import headline, plain, problems
 from harness.comparison.value_range import format_of
-
-if TYPE_CHECKING:
-    from harness.layers.result import Layer, Layers
+from harness.layers.result import Layer, Layers
 
 
-def layers(found: Layers, subject: str = "", *, context: Sequence[str] = (), reproduce: str = "") -> str:
+def explain(found: Layers, subject: str = "", *, context: Sequence[str] = (), reproduce: str = "") -> str:
     """Head, first to diverge, every tensor out of tolerance in graph order, creators, range, context."""
     head = f"{subject} layers: {_count(found)}" if subject else f"layers: {_count(found)}"
-    body = [*_firsts(found), *_table(found), *_creators(found), *_range(found), *found.warnings]
+    body = [*_firsts(found), *_table(found), *_creators(found), *_range(found), *warnings(found)]
     tail = [f"reproduce: {reproduce}"] if reproduce else []
     return "\n".join([head, *(f"  {line}" for line in (*body, *context, *tail))])
 
@@ -99,8 +97,8 @@ def _name(layer: Layer) -> str:
 
 
 def _fault(layer: Layer) -> str:
-    problems = layer.comparison.problems
-    return problems[0] if problems else headline(layer.comparison)
+    said = problems(layer.comparison)
+    return said[0] if said else headline(layer.comparison)
 
 
 def to_json(found: Layers) -> dict[str, Any]:
@@ -141,7 +139,7 @@ def row_of(layer: Layer) -> dict[str, Any]:
         "created": layer.created,
         "over": layer.over,
         "finite": layer.finite,
-        "problems": list(layer.comparison.problems),
+        "problems": list(problems(layer.comparison)),
     }
     if metrics is not None:
         row |= {"mre": metrics.mre, "rel_l2": metrics.rel_l2, "snr_db": metrics.snr_db}

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 from harness.comparison.result import Comparison
 from harness.comparison.value_range import ValueRange, format_of
-from harness.layers import explain as explain_layers
 from harness.layers.graph import Place
 from harness.precision import UNIT_ROUNDOFF, Precision, Tolerance
 
@@ -110,19 +108,6 @@ class Layers:
     def observed(self) -> bool:
         """Whether instrumenting changed the outputs by more than half the usual error."""
         return self.observer_effect > self.tolerance.expected / 2
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What a reader of the figures must know."""
-        return explain_layers.warnings(self)
-
-    def explain(self, subject: str = "", *, context: Sequence[str] = (), reproduce: str = "") -> str:
-        """All layers out of tolerance in one text, the first to diverge first, then who creates the error."""
-        return explain_layers.layers(self, subject, context=context, reproduce=reproduce)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON data, one flat row for each tensor."""
-        return explain_layers.to_json(self)
 
 
 def error_of(found: Comparison) -> float:

@@ -93,7 +93,7 @@ def models_of(cases: Iterable[Case], seconds: Mapping[str, float] | None = None)
 
 
 def _model_bytes(case: Case) -> int:
-    from harness.spec.assets import stored_path
+    from harness.spec.stored import stored_path
 
     member, onnx = case.spec.model.packaged, case.spec.model.onnx
     path = stored_path(member) if member is not None else case.spec.folder / str(onnx)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from harness.comparison.explain import explain
 from harness.comparison.result import OutputsComparison
 from harness.engines.controls import quantized_only, without_tf32
 from harness.engines.engine import BuiltEngine
@@ -119,7 +120,9 @@ def _failure(subject: Subject, question: Question, built: BuiltEngine, task: Tas
         actual,
         found,
         whole.triage,
-        found.explain(f"{label} {whole.place}", context=[whole.triage.advice] if whole.triage.advice else []),
+        explain(
+            found, f"{label} {whole.place}", context=[whole.triage.advice] if whole.triage.advice else []
+        ),
         len(subject.normalised.graph),
     )
 

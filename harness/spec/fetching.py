@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import IO
 
 from harness.errors import UsageError
-from harness.spec.assets import sha256_of, stored_path
 from harness.spec.errors import one_line
 from harness.spec.model_spec import PackageMember
+from harness.spec.stored import sha256_of, stored_path
 
 MAX_MEMBER_BYTES = 4 * 2**30
 """Largest file taken out of a package."""

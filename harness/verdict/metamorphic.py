@@ -24,6 +24,7 @@ import numpy as np
 
 from harness.backends.base import Engine, Tensors
 from harness.comparison.compare import compare_outputs
+from harness.comparison.explain import explain, problems
 from harness.comparison.result import OutputsComparison
 from harness.data.batches import Batches, InapplicableError, Outputs, take_rows
 from harness.data.inputs import Feeds
@@ -110,10 +111,10 @@ class Outcome:
         """The first pair that disagrees in full, the others in a line each."""
         failed = [(where, one) for where, one in self.found if not one.quality]
         where, first = failed[0]
-        context = [f"{place}: {one.problems[0]}" for place, one in failed[1:4]]
+        context = [f"{place}: {problems(one)[0]}" for place, one in failed[1:4]]
         if self.name in OF_ROWS:
             context.append(DECLARE.format(self.name))
-        return first.explain(f"{label} {self.name}: {where}", context=context, reproduce=reproduce)
+        return explain(first, f"{label} {self.name}: {where}", context=context, reproduce=reproduce)
 
 
 def check(name: str, trial: Trial) -> Outcome:

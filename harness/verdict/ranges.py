@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,7 @@ from harness.graph.walk import all_graphs
 from harness.isolation.parent import isolated
 from harness.lowering.model import LoweredModel
 from harness.precision import Precision, PrecisionPlan
-from harness.verdict import range_words as explain_ranges
+from harness.verdict.range_report import Extent, RangeReport
 
 if TYPE_CHECKING:
     from harness.engines.subject import Subject
@@ -39,57 +38,6 @@ Run = Callable[[ir.Model, Sequence[str], Iterable[Tensors]], Sequence[Scalars]]
 HALVES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 FORMAT = 2
 """Version of what the cache keeps."""
-
-
-@dataclass(frozen=True)
-class Extent:
-    """The largest finite |x| of a tensor, and the node that makes it (none for an input or weight)."""
-
-    tensor: str
-    largest: float
-    node: str = ""
-    op_type: str = ""
-
-
-@dataclass(frozen=True)
-class RangeReport:
-    """What `precision` cannot hold.
-
-    `feeds` is how many sets of feeds were run, 0 where nothing is 16-bit; `unseen`: 16-bit
-    tensors in subgraphs; `reason`: why nothing is known.
-    """
-
-    precision: str
-    overflow: tuple[Extent, ...] = ()
-    vanish: tuple[Extent, ...] = ()
-    weights_overflow: tuple[str, ...] = ()
-    weights_vanish: tuple[str, ...] = ()
-    feeds: int = 0
-    unseen: int = 0
-    reason: str = ""
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """One line for each kind of loss, naming the first tensors in graph order."""
-        return tuple(explain_ranges.warnings(self))
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON data."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> RangeReport:
-        """The report of `to_json`."""
-        return cls(
-            data["precision"],
-            overflow=tuple(Extent(**one) for one in data["overflow"]),
-            vanish=tuple(Extent(**one) for one in data["vanish"]),
-            weights_overflow=tuple(data["weights_overflow"]),
-            weights_vanish=tuple(data["weights_vanish"]),
-            feeds=data["feeds"],
-            unseen=data["unseen"],
-            reason=data["reason"],
-        )
 
 
 def check_ranges(

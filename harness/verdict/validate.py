@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from harness.backends.base import Engine, Tensors
+from harness.backends.base import Engine, EngineRun, Run, Tensors
 from harness.comparison.compare import compare_outputs
-from harness.comparison.explain import split_words
+from harness.comparison.explain import explain as explain_comparison
+from harness.comparison.explain import problems, to_json
 from harness.comparison.result import OutputsComparison
 from harness.data.inputs import Feeds
 from harness.data.shapes import Case as ShapeCase
@@ -27,11 +27,6 @@ if TYPE_CHECKING:
 
 SAMPLES_PER_SHAPE = 8
 """Samples that every shape is judged on at least, if the data has so many; one feed may hold more."""
-
-Outputs = Mapping[str, NDArray[Any]]
-Run = Callable[[Tensors], Outputs]
-EngineRun = Callable[[Tensors, int], Outputs]
-"""Outputs for one set of feeds and the index of a profile."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +90,7 @@ class Answer:
             "advice": self.triage.advice,
             "split": self.triage.split.to_json() if self.triage.split else None,
             "without_tf32": self.without_tf32,
-            "comparison": self.found.to_json(),
+            "comparison": to_json(self.found),
         }
 
 
@@ -139,14 +134,29 @@ def explain(label: str, answers: Sequence[Answer], reproduce: str) -> str:
     context = [f"the reference's own error: mre {own:.1e}"]
     if first.triage.split is not None:
         context.append(split_words(first.triage.split))
-    context += [f"{answer.place}: {answer.found.problems[0]}" for answer in failed[1:]]
+    context += [f"{answer.place}: {problems(answer.found)[0]}" for answer in failed[1:]]
     verdicts = ", ".join(dict.fromkeys(answer.triage.verdict for answer in failed))
     return "\n".join(
         [
             f"{label}: {verdicts}; {len(failed)} of {len(answers)} shapes fail",
-            first.found.explain(f"{label} {first.place}", context=[*context, *advice], reproduce=reproduce),
+            explain_comparison(
+                first.found, f"{label} {first.place}", context=[*context, *advice], reproduce=reproduce
+            ),
         ]
     )
+
+
+def split_words(split: Split) -> str:
+    """Where an error comes from, in one line."""
+    sources = {
+        "quantization": "Q/DQ alone, emulated",
+        "rounding": "what 16 bits add, emulated",
+        "runtime": "the engine against its emulation",
+    }
+    known = {part: value for part in sources if (value := getattr(split, part)) is not None}
+    listed = [f"{part} {value:.1e} ({sources[part]})" for part, value in known.items()]
+    main = f"; most of it is {split.main}" if split.main and len(known) > 1 else ""
+    return f"of the error, mre {split.total:.1e}: {', '.join(listed) or 'parts not measured'}{main}"
 
 
 def answer(question: Question, task: Task) -> Answer:
@@ -175,9 +185,9 @@ def answer(question: Question, task: Task) -> Answer:
 
 def judged(
     question: Question,
-    actual: Sequence[Outputs],
-    expected: Sequence[Outputs],
-    emulated: Sequence[Outputs] | None,
+    actual: Sequence[Tensors],
+    expected: Sequence[Tensors],
+    emulated: Sequence[Tensors] | None,
 ) -> OutputsComparison:
     """The comparison of an engine's outputs, and whether the precision explains their error."""
     if emulated is None:
@@ -185,7 +195,7 @@ def judged(
     return compared(question, actual, expected, compared(question, emulated, expected))
 
 
-def emulated_outputs(question: Question, feeds: Sequence[Tensors]) -> list[Outputs] | None:
+def emulated_outputs(question: Question, feeds: Sequence[Tensors]) -> list[Tensors] | None:
     """What the emulation answers, kept on disk; None where the engine is the emulation."""
     return [question.emulation(feed) for feed in feeds] if question.emulation else None
 
@@ -193,10 +203,10 @@ def emulated_outputs(question: Question, feeds: Sequence[Tensors]) -> list[Outpu
 def _split(
     question: Question,
     found: OutputsComparison,
-    actual: Sequence[Outputs],
-    emulated: Sequence[Outputs] | None,
+    actual: Sequence[Tensors],
+    emulated: Sequence[Tensors] | None,
     feeds: Sequence[Tensors],
-    expected: Sequence[Outputs],
+    expected: Sequence[Tensors],
 ) -> Split:
     """The parts of the error: at FP32 all is the runtime's; an engine that is the emulation adds nothing."""
     explained: float | None
@@ -217,7 +227,7 @@ def compared_without_tf32(
     question: Question,
     found: OutputsComparison,
     feeds: Sequence[Tensors],
-    expected: Sequence[Outputs],
+    expected: Sequence[Tensors],
     profile: int,
 ) -> OutputsComparison | None:
     """What the engine built without TF32 shows, if that can tell why `found` fails."""
@@ -228,8 +238,8 @@ def compared_without_tf32(
 
 def compared(
     question: Question,
-    actual: Sequence[Outputs],
-    expected: Sequence[Outputs],
+    actual: Sequence[Tensors],
+    expected: Sequence[Tensors],
     emulated: OutputsComparison | None = None,
 ) -> OutputsComparison:
     """The comparison of the outputs for several feeds, by the rules of the question."""
@@ -243,8 +253,8 @@ def compared(
     )
 
 
-def stacked(outputs: Sequence[Outputs]) -> Outputs | Sequence[Outputs]:
-    """Outputs of several feeds as one, with a new first axis; as they are where names or shapes differ."""
+def stacked(outputs: Sequence[Tensors]) -> Tensors | Sequence[Tensors]:
+    """Tensors of several feeds as one, with a new first axis; as they are where names or shapes differ."""
     first = outputs[0]
     if len(outputs) == 1:
         return first

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from harness.backends.tensorrt.audit.record import Origin
 from harness.backends.tensorrt.backend import TensorRTBackend
+from harness.backends.tensorrt.origin import Origin
 from harness.cli import main
 from harness.commands.inspect import BACKENDS
 from harness.doctor import checks as doctor

@@ -18,7 +18,7 @@ from tests.conformance.versions import VERSIONS, Version, stub_folder
 
 ROOT = Path(__file__).parents[2]
 BACKENDS = ROOT / "harness" / "backends"
-PATTERNS = ("tensorrt/**/*.py", "cuda/device.py", "cuda/buffers.py")
+PATTERNS = ("tensorrt/**/*.py", "cuda/device.py")
 # Files that serve some versions only; the backend asks before it uses them.
 SERVES: dict[str, Callable[[Version], bool]] = {
     "builder/strong.py": lambda v: v.rtx or v.number >= (10,),
@@ -102,7 +102,7 @@ FAULTS = {
     ),
     "a number for an enum": Fault(OPTIONS, "api.ProfilingVerbosity.DETAILED", "2"),
     "a missing argument": Fault("builder/build.py", "(site.network, site.config)", "(site.network)"),
-    "a layer that may be None": Fault("builder/network.py", "if layer is None:", "if layer == 0:"),
+    "a layer that may be None": Fault("network.py", "if layer is None:", "if layer == 0:"),
 }
 
 

@@ -15,7 +15,6 @@ from harness.backends.onnxruntime.backend import OnnxRuntimeBackend
 from harness.engines import subject as module
 from harness.engines.reference import mre
 from harness.engines.subject import Subject
-from harness.engines.trial import require_survives
 from harness.errors import NotHonouredError, SpecError, UsageError
 from harness.graph import file as onnx_file
 from harness.precision import Precision, PrecisionPlan
@@ -194,5 +193,5 @@ def test_what_another_runtime_or_code_found_is_found_again(
     assert "runtime" in again.reason
     assert len(list((tmp_path / "trial").glob("*/manifest.json"))) == 2
     monkeypatch.setattr(module, "code_digest", lambda: "other")
-    require_survives(subject_of(folder, tmp_path))
+    subject_of(folder, tmp_path).require_survives()
     assert len(list((tmp_path / "trial").glob("*/manifest.json"))) == 3

@@ -22,8 +22,8 @@ from harness.report.write import write_run
 from harness.search.result import Step
 from harness.search.state import State
 from harness.spec import fetching
-from harness.spec.assets import stored_path
 from harness.spec.model_spec import PackageMember
+from harness.spec.stored import stored_path
 from harness.storage.cache import Cache
 from tests.faults.subject import made_subject, use
 from tests.helpers.results import engine_record, outputs_record

@@ -22,6 +22,7 @@ from harness.backends.onnxruntime.slices import SliceOpener
 from harness.comparison.value_range import BF16, FP16, FP32, measure_range
 from harness.errors import DataError
 from harness.layers.compare import LayerQuestion, compare_layers
+from harness.layers.explain import explain, to_json, warnings
 from harness.layers.graph import Extent, extents_of, groups_of, places_of
 from harness.layers.result import Layers
 from harness.precision import TOLERANCES, UNIT_ROUNDOFF, Precision
@@ -120,7 +121,7 @@ def test_a_right_engine_has_no_layer_out_of_tolerance(model: ir.Model, feeds: di
     assert names(found.layers) == ["a", "b", "s", "c", "d", "out"]
     assert found.over == ()
     assert found.creators() == ()
-    assert (found.first_over, found.first_non_finite, found.warnings) == (None, None, ())
+    assert (found.first_over, found.first_non_finite, warnings(found)) == (None, None, ())
 
 
 def test_the_first_wrong_tensor_is_named_and_blamed(model: ir.Model, feeds: dict[str, Any]) -> None:
@@ -173,7 +174,7 @@ def test_groups_change_nothing_but_how_much_is_held(
 def test_tensors_beyond_the_memory_are_told(model: ir.Model, feeds: dict[str, Any]) -> None:
     found = compare_layers(question(model, feeds, {}, memory_bytes=100))
     assert found.oversized == ("a", "b", "c", "d", "out")
-    assert "more than 100 bytes were needed" in "".join(found.warnings)
+    assert "more than 100 bytes were needed" in "".join(warnings(found))
 
 
 def test_tensors_that_the_engine_has_not_are_told_and_passed_over(
@@ -182,7 +183,7 @@ def test_tensors_that_the_engine_has_not_are_told_and_passed_over(
     changes = {"b": lambda b: b * np.float32(1.1)}
     found = compare_layers(question(model, feeds, changes, offered=dict.fromkeys(("b", "d", "out"), 4)))
     assert found.not_offered == ("a", "s", "c")
-    assert "3 tensors are not in the engine: 'a', 's', 'c'" in found.warnings
+    assert "3 tensors are not in the engine: 'a', 's', 'c'" in warnings(found)
     by_name = dict(zip(names(found.layers), found.layers, strict=True))
     assert by_name["d"].error_in == pytest.approx(0.1, rel=1e-3)
 
@@ -197,9 +198,9 @@ def test_the_observer_effect_is_measured_and_warned_of(model: ir.Model, feeds: d
     moved = {"out": asked.outputs["out"] * np.float32(1.01)}
     found = compare_layers(replace(asked, outputs=moved))
     assert found.observer["out"] == pytest.approx(0.01, rel=0.02)
-    assert "observer effect" in found.warnings[0]
+    assert "observer effect" in warnings(found)[0]
     small = {"out": asked.outputs["out"] * np.float32(1.0001)}
-    assert compare_layers(replace(asked, outputs=small)).warnings == ()
+    assert warnings(compare_layers(replace(asked, outputs=small))) == ()
 
 
 def test_outputs_that_are_nan_on_both_runs_are_no_observer_effect(
@@ -214,7 +215,7 @@ def test_a_failure_lists_all_layers_in_graph_order_then_the_creators(
     model: ir.Model, feeds: dict[str, Any]
 ) -> None:
     found = compare_layers(question(model, feeds, {"b": lambda b: b * np.float32(1.1)}))
-    text = found.explain("chain[fp16]", context=("seen at batch 16",), reproduce="pytest x")
+    text = explain(found, "chain[fp16]", context=("seen at batch 16",), reproduce="pytest x")
     lines = [line.strip() for line in text.splitlines()]
     assert lines[0] == "chain[fp16] layers: 4 of 6 tensors out of tolerance at fp16 (mre > 5.0e-03)"
     assert lines[1].startswith("first out of tolerance: 'b' (Mul 'b'): mre 1.0e-01 > 5.0e-03, inputs at 0.0")
@@ -227,7 +228,7 @@ def test_a_failure_lists_all_layers_in_graph_order_then_the_creators(
 
 def test_json_is_plain_and_flat(model: ir.Model, feeds: dict[str, Any]) -> None:
     found: Layers = compare_layers(question(model, feeds, {"c": lambda c: c * np.float32(np.nan)}))
-    data = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    data = json.loads(json.dumps(to_json(found), allow_nan=False))
     assert data["first_non_finite"] == "c"
     assert [row["tensor"] for row in data["layers"]] == ["a", "b", "s", "c", "d", "out"]
     assert data["layers"][0]["largest"] == pytest.approx(float(np.abs(feeds["x"] + 1).max()))
@@ -237,7 +238,7 @@ def test_json_is_plain_and_flat(model: ir.Model, feeds: dict[str, Any]) -> None:
 def test_values_beyond_the_format_are_listed(model: ir.Model, feeds: dict[str, Any]) -> None:
     found = compare_layers(question(model, {"x": feeds["x"] * 1000}, {}))
     assert "b" in names(found.beyond_range)
-    assert "> 65504" in found.explain()
+    assert "> 65504" in explain(found)
     as_bf16 = question(model, {"x": feeds["x"] * 1000}, {}, precision=Precision.BF16)
     assert compare_layers(as_bf16).beyond_range == ()
 

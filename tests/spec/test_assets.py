@@ -10,7 +10,7 @@ import pytest
 
 from harness.cli import main
 from harness.errors import SpecError, UsageError
-from harness.spec import assets, fetching
+from harness.spec import assets, fetching, stored
 from harness.spec.file import read_spec
 from harness.spec.model_spec import PackageMember
 from tests.helpers.models import SPEC, write_example
@@ -65,7 +65,7 @@ def test_a_package_is_downloaded_once_for_all_its_members(tmp_path, downloads):
     assert fetching.fetch_members(wanted, tmp_path, said.append) == 2
     assert downloads == ["thing==1.0"]
     assert said == ["fetching thing==1.0 (2 files)"]
-    assert assets.stored_path(wanted[0], tmp_path).read_bytes() == CONTENT
+    assert stored.stored_path(wanted[0], tmp_path).read_bytes() == CONTENT
     assert fetching.fetch_members(wanted, tmp_path) == 0
     assert downloads == ["thing==1.0"]
 
@@ -73,7 +73,7 @@ def test_a_package_is_downloaded_once_for_all_its_members(tmp_path, downloads):
 def test_npm_packages(tmp_path, downloads):
     wanted = member_of("npm:@org/thing@1.0", "package/data/model.onnx")
     assert fetching.fetch_members([wanted], tmp_path) == 1
-    assert assets.stored_path(wanted, tmp_path).read_bytes() == CONTENT
+    assert stored.stored_path(wanted, tmp_path).read_bytes() == CONTENT
     assert downloads == ["npm:@org/thing@1.0"]
 
 
@@ -103,9 +103,9 @@ def test_a_member_that_is_too_large(tmp_path, monkeypatch):
 def test_a_damaged_file_is_fetched_again(tmp_path):
     wanted = member_of()
     fetching.fetch_members([wanted], tmp_path)
-    assets.stored_path(wanted, tmp_path).write_bytes(b"damaged!")
+    stored.stored_path(wanted, tmp_path).write_bytes(b"damaged!")
     assert fetching.fetch_members([wanted], tmp_path) == 1
-    assert assets.stored_path(wanted, tmp_path).read_bytes() == CONTENT
+    assert stored.stored_path(wanted, tmp_path).read_bytes() == CONTENT
 
 
 @pytest.mark.usefixtures("downloads")
@@ -135,8 +135,8 @@ def test_the_command_fetches_what_specs_need(tmp_path, capsys):
 
 
 def test_the_folder_can_be_moved(tmp_path, monkeypatch):
-    monkeypatch.setenv(assets.CACHE_VARIABLE, str(tmp_path))
-    assert assets.assets_folder() == tmp_path / "assets"
+    monkeypatch.setenv(stored.CACHE_VARIABLE, str(tmp_path))
+    assert stored.assets_folder() == tmp_path / "assets"
 
 
 def test_what_pip_says_is_one_line(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from harness.errors import UsageError
 from harness.graph import file as onnx_file
 from harness.lowering.passes.normalise import normalise
 from harness.precision import Precision
-from harness.spec import assets
+from harness.spec import assets, stored
 from harness.spec.check import check_against_model
 from harness.spec.file import find_specs, parse_spec, read_spec
 from tests.helpers.models import SPEC, linear_model, one_graph, write_example
@@ -268,7 +268,7 @@ def test_a_wrong_sha256_of_the_model(tmp_path):
 
 def test_a_right_sha256_of_the_model(tmp_path):
     path = write_example(tmp_path)
-    found = assets.sha256_of(tmp_path / "model.onnx")
+    found = stored.sha256_of(tmp_path / "model.onnx")
     path.write_text(SPEC.replace('onnx = "model.onnx"', f'onnx = "model.onnx"\nsha256 = "{found}"'))
     validated(path)
 

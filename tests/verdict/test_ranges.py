@@ -16,7 +16,8 @@ from harness.lowering.passes.normalise import normalise
 from harness.precision import Precision, PrecisionPlan
 from harness.spec.file import read_spec
 from harness.storage.cache import Cache
-from harness.verdict.ranges import RangeReport, check_ranges, ranges_of
+from harness.verdict.range_report import RangeReport
+from harness.verdict.ranges import check_ranges, ranges_of
 from tests.helpers.project import write_case
 
 GRAPH = """

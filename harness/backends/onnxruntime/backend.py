@@ -16,8 +16,7 @@ from typing import Any
 import onnxruntime as ort
 
 from harness import processors
-from harness.backends.base import Audit, BackendInfo, BuildRequest, Face
-from harness.backends.choose import CUDA
+from harness.backends.base import CUDA, Audit, BackendInfo, BuildRequest, Face
 from harness.backends.cuda import device
 from harness.backends.cuda.gpu_facts import cpu_name, gpu_facts
 from harness.backends.cuda.presence import gpu_absence

@@ -22,21 +22,21 @@ from harness.backends.cuda.gpu_facts import gpu_facts
 from harness.backends.relay import Progress, relay
 from harness.backends.tensorrt import options as trt_options
 from harness.backends.tensorrt.audit.audit import audit
-from harness.backends.tensorrt.audit.axes import attribute_axes
 from harness.backends.tensorrt.audit.record import (
     ONNX,
     PLAN,
-    Origin,
     read_layers,
     read_origin,
     read_task,
     write_record,
 )
 from harness.backends.tensorrt.bindings import PRODUCT, Bindings, load_bindings
+from harness.backends.tensorrt.builder.axes import attribute_axes
 from harness.backends.tensorrt.builder.build import Aids, BuildTask, Built, NetworkCode, build, build_by_name
 from harness.backends.tensorrt.builder.fence import PRODUCTS, fence
 from harness.backends.tensorrt.builder.mark import Marking
 from harness.backends.tensorrt.builder.timing import TimingCache
+from harness.backends.tensorrt.origin import Origin
 from harness.backends.tensorrt.rtx import gpu_refusal
 from harness.backends.tensorrt.run.run import TensorRTEngine
 from harness.errors import BackendError, BuildError, NotHonouredError, RunError

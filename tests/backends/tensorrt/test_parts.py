@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from harness.backends.tensorrt import bindings as trt_bindings
 from harness.backends.tensorrt import types as trt_types
-from harness.backends.tensorrt.audit.axes import attribute_axes
 from harness.backends.tensorrt.builder import calibration as trt_calibration
+from harness.backends.tensorrt.builder.axes import attribute_axes
 from harness.backends.tensorrt.builder.calibration import CalibrationTable
 from harness.backends.tensorrt.builder.fence import fence
 from harness.backends.tensorrt.builder.network_code import read_weights

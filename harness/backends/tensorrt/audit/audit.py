@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from harness.backends.base import Audit
-from harness.backends.tensorrt.audit.layers import NARROW, EngineLayer, count_precisions, layer_of_node
 from harness.backends.tensorrt.builder.build import Built
-from harness.backends.tensorrt.builder.network import NetworkLayer
+from harness.backends.tensorrt.layers import NARROW, EngineLayer, count_precisions, layer_of_node
+from harness.backends.tensorrt.network import NetworkLayer
 from harness.precision import Precision
 
 NAMES = {"FLOAT": "FP32", "HALF": "FP16"}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.backends.tensorrt.audit.layers import EngineLayer, EngineTensor
 from harness.backends.tensorrt.builder.build import BuildTask, Built, NetworkCode
-from harness.backends.tensorrt.builder.network import NetworkLayer, NetworkTensor
+from harness.backends.tensorrt.layers import EngineLayer, EngineTensor
+from harness.backends.tensorrt.network import NetworkLayer, NetworkTensor
+from harness.backends.tensorrt.origin import Origin
 from harness.errors import RunError
 from harness.precision import Precision
 from harness.spec.errors import one_line
@@ -22,16 +23,6 @@ ONNX = "model.onnx"
 TASK = "build.json"
 LAYERS = "layers.json"
 CALIBRATION = "calibration.cache"
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Which bindings built a plan, and for which GPU (empty: none was there)."""
-
-    backend: str
-    version: str
-    gpu: str
-    compute_capability: str
 
 
 def write_record(folder: Path, task: BuildTask, built: Built, origin: Origin) -> None:

@@ -15,13 +15,16 @@ from harness.backends.base import CalibrationData
 from harness.backends.cuda.device import Device
 from harness.backends.relay import Progress
 from harness.backends.tensorrt import options as trt_options
-from harness.backends.tensorrt.audit.layers import EngineLayer, layers_from_dump
 from harness.backends.tensorrt.bindings import Bindings, deprecated, load_bindings
 from harness.backends.tensorrt.builder import progress as trt_progress
 from harness.backends.tensorrt.builder import strong as tensorrt_strong
 from harness.backends.tensorrt.builder import weak as tensorrt_weak
 from harness.backends.tensorrt.builder.mark import Marking, mark_tensors
-from harness.backends.tensorrt.builder.network import (
+from harness.backends.tensorrt.builder.network_code import call_network_code
+from harness.backends.tensorrt.builder.timing import TimingCache
+from harness.backends.tensorrt.layers import EngineLayer, layers_from_dump
+from harness.backends.tensorrt.log import LAYERS, Log, create_log, loud, made, words
+from harness.backends.tensorrt.network import (
     NetworkLayer,
     add_profiles,
     network_inputs,
@@ -29,9 +32,6 @@ from harness.backends.tensorrt.builder.network import (
     network_outputs,
     parse_onnx,
 )
-from harness.backends.tensorrt.builder.network_code import call_network_code
-from harness.backends.tensorrt.builder.timing import TimingCache
-from harness.backends.tensorrt.log import LAYERS, Log, create_log, loud, made, words
 from harness.errors import BuildError
 from harness.precision import Precision
 from harness.spec.model_spec import BuildSpec, Profile

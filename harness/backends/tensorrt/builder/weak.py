@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from harness.backends.base import CalibrationData
 from harness.backends.cuda.device import Device
 from harness.backends.tensorrt.builder.calibrator import create_calibrator
-from harness.backends.tensorrt.builder.network import network_inputs, node_of
+from harness.backends.tensorrt.network import network_inputs, node_of
 from harness.errors import NotHonouredError
 from harness.precision import Precision
 from harness.spec.model_spec import Profile

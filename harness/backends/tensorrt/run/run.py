@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.backends.base import Tensors
-from harness.backends.cuda.buffers import Allocator, Buffers
 from harness.backends.cuda.device import Device
 from harness.backends.cuda.device_run import DeviceRun, EventTimer
 from harness.backends.tensorrt import errors as trt_errors
 from harness.backends.tensorrt import rtx as trt_rtx
 from harness.backends.tensorrt import types as trt_types
-from harness.backends.tensorrt.audit.inspect import EngineFacts, inspect_engine
 from harness.backends.tensorrt.bindings import Bindings, deprecated
 from harness.backends.tensorrt.log import Log, create_log, implement
 from harness.backends.tensorrt.run import debug as trt_debug
 from harness.backends.tensorrt.run import unfused as trt_unfused
+from harness.backends.tensorrt.run.buffers import Allocator, PortBuffers
 from harness.backends.tensorrt.run.debug import Listener
+from harness.backends.tensorrt.run.inspect import EngineFacts, inspect_engine
 from harness.backends.tensorrt.run.ports import Port, ports
 from harness.backends.tensorrt.run.runtime import PLAIN, create_runtime
 from harness.errors import BackendError, RunError
@@ -31,7 +31,7 @@ from harness.spec.model_spec import BuildSpec, Shape
 if TYPE_CHECKING:
     import tensorrt as trt
 
-    from harness.backends.tensorrt.audit.record import Origin
+    from harness.backends.tensorrt.origin import Origin
 
 
 IMPLICIT_BATCH = (
@@ -53,7 +53,7 @@ class TensorRTEngine:
     unfused: bool = False
     _contexts: dict[int, trt.IExecutionContext] = field(default_factory=dict)
     _resident_contexts: dict[int, trt.IExecutionContext] = field(default_factory=dict)
-    _sets: list[Buffers] = field(default_factory=list)
+    _sets: list[PortBuffers] = field(default_factory=list)
     _listeners: dict[int, Listener] = field(default_factory=dict)
     _settings: Any = None
 
@@ -62,7 +62,7 @@ class TensorRTEngine:
         self.inputs = tuple(port.info() for port in self.ports_in)
         self.outputs = tuple(port.info() for port in self.ports_out)
         self.stream = self.device.create_stream()
-        self._buffers = Buffers(self.device)
+        self._buffers = PortBuffers(self.device)
 
     @staticmethod
     def open(
@@ -121,7 +121,7 @@ class TensorRTEngine:
             raise RunError("device runs: the shapes of the feeds differ")
         if profile not in self._resident_contexts:
             self._resident_contexts[profile] = self._new_context(profile)
-        self._sets += [Buffers(self.device) for _ in range(len(feeds) - len(self._sets))]
+        self._sets += [PortBuffers(self.device) for _ in range(len(feeds) - len(self._sets))]
         return [
             self._resident(self._resident_contexts[profile], given, buffers)
             for given, buffers in zip(arrays, self._sets, strict=False)
@@ -132,7 +132,7 @@ class TensorRTEngine:
         return EventTimer(self.device, self.stream)
 
     def _resident(
-        self, context: trt.IExecutionContext, arrays: Mapping[str, trt_types.Array], buffers: Buffers
+        self, context: trt.IExecutionContext, arrays: Mapping[str, trt_types.Array], buffers: PortBuffers
     ) -> DeviceRun:
         """Bind and run once, which tells the shapes of all outputs."""
         for port in self.ports_in:
@@ -233,7 +233,7 @@ class TensorRTEngine:
         return trt_rtx.create_context(self.engine, self._settings)
 
     def _bind_input(
-        self, context: trt.IExecutionContext, port: Port, values: trt_types.Array, buffers: Buffers
+        self, context: trt.IExecutionContext, port: Port, values: trt_types.Array, buffers: PortBuffers
     ) -> None:
         if not context.set_input_shape(port.name, tuple(values.shape)):
             raise RunError(f"input {port.name!r}: shape {list(values.shape)} refused: {self._failure()}")
@@ -249,7 +249,9 @@ class TensorRTEngine:
         if missing:
             raise RunError(f"shapes of {list(missing)} cannot be inferred: {self._failure()}")
 
-    def _bind_output(self, context: trt.IExecutionContext, port: Port, buffers: Buffers) -> Allocator | None:
+    def _bind_output(
+        self, context: trt.IExecutionContext, port: Port, buffers: PortBuffers
+    ) -> Allocator | None:
         """Bind memory for an output; an allocator where its shape depends on data."""
         shape = tuple(context.get_tensor_shape(port.name))
         if port.on_host or all(size >= 0 for size in shape):

@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from harness.backends.tensorrt.audit.record import Origin
+from harness.backends.tensorrt.origin import Origin
 from harness.backends.tensorrt.run.run import TensorRTEngine
 from harness.errors import RunError
 from harness.spec.model_spec import BuildSpec, Profile, ShapeRange

@@ -1,12 +1,10 @@
-"""The words of a range pre-flight.  Nothing is decided here."""
+"""What a range pre-flight found, as data and in words.  Nothing is measured here."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from harness.verdict.ranges import Extent, RangeReport
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 NAMED = 5
 """How many tensors a warning names."""
@@ -14,7 +12,58 @@ MASK = 1e30
 """Magnitudes above this are masks, which lose nothing by becoming infinite."""
 
 
-def warnings(found: RangeReport) -> Iterator[str]:
+@dataclass(frozen=True)
+class Extent:
+    """The largest finite |x| of a tensor, and the node that makes it (none for an input or weight)."""
+
+    tensor: str
+    largest: float
+    node: str = ""
+    op_type: str = ""
+
+
+@dataclass(frozen=True)
+class RangeReport:
+    """What `precision` cannot hold.
+
+    `feeds` is how many sets of feeds were run, 0 where nothing is 16-bit; `unseen`: 16-bit
+    tensors in subgraphs; `reason`: why nothing is known.
+    """
+
+    precision: str
+    overflow: tuple[Extent, ...] = ()
+    vanish: tuple[Extent, ...] = ()
+    weights_overflow: tuple[str, ...] = ()
+    weights_vanish: tuple[str, ...] = ()
+    feeds: int = 0
+    unseen: int = 0
+    reason: str = ""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """One line for each kind of loss, naming the first tensors in graph order."""
+        return tuple(_warnings(self))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> RangeReport:
+        """The report of `to_json`."""
+        return cls(
+            data["precision"],
+            overflow=tuple(Extent(**one) for one in data["overflow"]),
+            vanish=tuple(Extent(**one) for one in data["vanish"]),
+            weights_overflow=tuple(data["weights_overflow"]),
+            weights_vanish=tuple(data["weights_vanish"]),
+            feeds=data["feeds"],
+            unseen=data["unseen"],
+            reason=data["reason"],
+        )
+
+
+def _warnings(found: RangeReport) -> Iterator[str]:
     """One line for each kind of loss, naming the first tensors in graph order."""
     what = found.precision.rpartition("+")[2]
     if found.reason:

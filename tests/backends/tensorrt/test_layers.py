@@ -7,7 +7,8 @@ import json
 import pytest
 
 from harness.backends.tensorrt.audit.audit import audit, missing_precisions, narrowed, narrowed_layers
-from harness.backends.tensorrt.audit.layers import (
+from harness.backends.tensorrt.builder.build import Built
+from harness.backends.tensorrt.layers import (
     EngineLayer,
     EngineTensor,
     count_precisions,
@@ -16,8 +17,7 @@ from harness.backends.tensorrt.audit.layers import (
     layers_from_dump,
     layers_from_json,
 )
-from harness.backends.tensorrt.builder.build import Built
-from harness.backends.tensorrt.builder.network import NetworkLayer, NetworkTensor, node_of
+from harness.backends.tensorrt.network import NetworkLayer, NetworkTensor, node_of
 from harness.errors import BuildError
 from harness.precision import Precision
 

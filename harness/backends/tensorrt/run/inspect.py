@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.backends.tensorrt.audit.layers import EngineLayer, layers_from_json
+from harness.backends.tensorrt.layers import EngineLayer, layers_from_json
 from harness.backends.tensorrt.run.ports import Port, ports
 from harness.errors import RunError
 

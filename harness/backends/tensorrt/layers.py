@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.backends.tensorrt.builder.network import node_of
 from harness.backends.tensorrt.log import LAYERS
+from harness.backends.tensorrt.network import node_of
 from harness.errors import BuildError
 
 SEPARATORS = "[\x1e\x1f]"
