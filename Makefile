@@ -3,7 +3,7 @@
 #   make suites    validate the models in suites/models        BACKEND=tensorrt_rtx  ARGS='--trt-model mnist_cnn'
 #   make test      run the harness's own tests                 ARGS='-m "not slow"'
 #   make zoo       fetch the models that are not committed; `make suites` then validates them too
-#   make lint      ruff and mypy
+#   make lint      ruff, mypy and the import contracts
 #   make fuzz      100,000 hostile files (about an hour; for a nightly job)    CASES=2000  SEED=7
 
 VENV ?= .venv
@@ -37,12 +37,13 @@ lint: $(VENV)/.installed-dev
 	$(bin)/ruff check
 	$(bin)/ruff format --check
 	$(bin)/mypy --strict
+	PYTHONPATH=. $(bin)/lint-imports
 
 fuzz: $(VENV)/.installed-dev
 	$(bin)/python -m tests.fuzz --cases $(CASES) --seed $(SEED) --folder .fuzz
 
 clean:
-	rm -rf $(VENV) .fuzz build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) .fuzz build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
 
 # An older pip knows no dependency groups.
 $(bin)/python:

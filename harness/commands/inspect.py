@@ -98,7 +98,7 @@ def _folder(folder: Path) -> None:
 def _plan(plan: Path, backend: str) -> None:
     from harness.backends.cuda.device import open_device
     from harness.backends.tensorrt.bindings import load_bindings
-    from harness.backends.tensorrt.run.run import TensorRTEngine
+    from harness.backends.tensorrt.run.engine import TensorRTEngine
     from harness.doctor.inspection import facts_text
 
     with TensorRTEngine.open(load_bindings(backend), plan, open_device()) as engine:

@@ -28,8 +28,8 @@ CALL, ANSWER, SAID = "call", "answer", "stderr"
 CHILD = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
-from harness import isolation_child
-isolation_child.serve()
+from harness.isolation import child
+child.serve()
 """
 
 

@@ -89,7 +89,7 @@ def _from_10(version: Version) -> bool:
     return version.rtx or version.number >= (10,)
 
 
-RUN, OPTIONS = "run/run.py", "options.py"
+RUN, OPTIONS = "run/engine.py", "options.py"
 FAULTS = {
     "an old execution call": Fault(RUN, "execute_async_v3(", "execute_async_v2([], ", _from_10),
     "a misspelt member": Fault(RUN, "set_tensor_address", "set_tensor_adress"),

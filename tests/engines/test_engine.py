@@ -82,10 +82,10 @@ def cache(tmp_path: Path) -> Cache:
 def source(net: ir.Model) -> EngineSource:
     plan = PrecisionPlan(Precision.FP16)
 
-    def lower() -> LoweredModel:
+    def lowered() -> LoweredModel:
         return lower(net, plan)
 
-    return EngineSource("net", "m" * 64, "c" * 64, plan, None, (PROFILE,), BuildSpec(), lower)
+    return EngineSource("net", "m" * 64, "c" * 64, plan, None, (PROFILE,), BuildSpec(), lowered)
 
 
 def test_a_hit_is_the_same_engine(source: EngineSource, backend: FakeBackend, cache: Cache) -> None:

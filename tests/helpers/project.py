@@ -59,3 +59,14 @@ def write_project(root, *suites, **case):
     write_case(root / "suites" / "models" / "net", **case)
     for name in suites:
         shutil.copy(SUITES / f"test_{name}.py", root / "suites")
+
+
+def run(project, *arguments):
+    """A run of the project's suites in this process."""
+    return project.runpytest_inprocess("suites", "--trt-backend=onnxruntime", *arguments)
+
+
+def only_run(project):
+    """The folder of the one run that the project has."""
+    (folder,) = (project.path / "reports").iterdir()
+    return folder

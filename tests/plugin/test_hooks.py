@@ -14,35 +14,10 @@ import harness.backends.onnxruntime.backend
 import harness.engines.subject
 import harness.plugin.preflight
 import harness.verdict.validate  # noqa: F401
-from harness.errors import RunError
-from harness.plugin.outcome import chained
 from harness.report import results as results_json
-from tests.helpers.project import SUITES, write_case, write_project
+from tests.helpers.project import SUITES, only_run, run, write_case
 
 ROOT = SUITES.parent
-
-
-@pytest.fixture(scope="module")
-def shared_cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture
-def project(pytester, monkeypatch, shared_cache):
-    """A project with the suite of outputs; runs happen in this process."""
-    monkeypatch.setenv("TRT_HARNESS_CACHE", str(shared_cache))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    write_project(pytester.path, "outputs")
-    return pytester
-
-
-def run(project, *arguments):
-    return project.runpytest_inprocess("suites", "--trt-backend=onnxruntime", *arguments)
-
-
-def only_run(project):
-    (folder,) = (project.path / "reports").iterdir()
-    return folder
 
 
 def test_a_run_passes_and_writes_its_pages(project):
@@ -382,45 +357,3 @@ def test_results_are_strict_json(project):
     run(project)
     text = Path(only_run(project), "results.json").read_text()
     json.loads(text, parse_constant=pytest.fail)
-
-
-def test_a_search_is_run_where_asked_recorded_and_proposed(project):
-    write_case(
-        project.path / "suites" / "models" / "net",
-        precisions=["fp16"],
-        weight=[[3e4, 1], [1, 3e4], [1, 1], [1, 1]],
-        extra="",
-    )
-    result = run(project, "--trt-search-fp32")
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(
-        [
-            "net?fp16?: precision-limited; *",
-            "net?fp16?: * of 2 nodes must stay FP32",
-            "*TensorRT harness*",
-            "net?fp16?: proposal: keep * in FP32: matmul*",
-        ]
-    )
-    folder = only_run(project)
-    (search,) = [r for r in results_json.read(folder).records if r.kind == "search"]
-    assert search.verdict == "pass"
-    assert search.data["minimal"]
-    assert search.data["engine_mre"] < 5e-3
-    text = (folder / "summary.md").read_text()
-    assert "## FP32 nodes" in text
-    assert '[precision.fp16]\nfp32_nodes = [\n    "matmul",\n' in text
-
-
-def test_without_the_option_nothing_is_searched(project):
-    write_case(project.path / "suites" / "models" / "net", precisions=["fp16"], extra=(
-        "[precision.fp16.tolerance]\nlimit = 1e-9\n"
-    ))  # fmt: skip
-    run(project).assert_outcomes(failed=1)
-    assert {r.kind for r in results_json.read(only_run(project)).records} == {"outputs"}
-
-
-def test_a_cause_that_says_the_same_is_told_once() -> None:
-    same, other = RunError("ONNX Runtime: no such index"), RunError("the case died")
-    same.__cause__, other.__cause__ = ValueError("no such index"), ValueError("no memory")
-    assert chained(same) == "RunError: ONNX Runtime: no such index"
-    assert chained(other) == "RunError: the case died\n  because of ValueError: no memory"

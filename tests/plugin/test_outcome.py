@@ -12,8 +12,9 @@ import harness.engines.subject
 import harness.plugin.preflight
 import harness.report.pages.html
 import harness.verdict.validate  # noqa: F401
+from harness.errors import RunError
 from harness.options import Options
-from harness.plugin.outcome import fail_regressed
+from harness.plugin.outcome import chained, fail_regressed
 from harness.plugin.run import Run
 from harness.records import Record
 from harness.report import results as results_json
@@ -89,3 +90,10 @@ def test_an_expected_error_hides_no_other(project):
     )
     result = run(project)
     result.assert_outcomes(xfailed=1, errors=2, skipped=5)
+
+
+def test_a_cause_that_says_the_same_is_told_once() -> None:
+    same, other = RunError("ONNX Runtime: no such index"), RunError("the case died")
+    same.__cause__, other.__cause__ = ValueError("no such index"), ValueError("no memory")
+    assert chained(same) == "RunError: ONNX Runtime: no such index"
+    assert chained(other) == "RunError: the case died\n  because of ValueError: no memory"

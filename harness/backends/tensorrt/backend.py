@@ -21,7 +21,7 @@ from harness.backends.cuda import device
 from harness.backends.cuda.gpu_facts import gpu_facts
 from harness.backends.relay import Progress, relay
 from harness.backends.tensorrt import options as trt_options
-from harness.backends.tensorrt.audit.audit import audit
+from harness.backends.tensorrt.audit.check import audit
 from harness.backends.tensorrt.audit.record import (
     ONNX,
     PLAN,
@@ -38,7 +38,7 @@ from harness.backends.tensorrt.builder.mark import Marking
 from harness.backends.tensorrt.builder.timing import TimingCache
 from harness.backends.tensorrt.origin import Origin
 from harness.backends.tensorrt.rtx import gpu_refusal
-from harness.backends.tensorrt.run.run import TensorRTEngine
+from harness.backends.tensorrt.run.engine import TensorRTEngine
 from harness.errors import BackendError, BuildError, NotHonouredError, RunError
 from harness.graph import file as onnx_file
 from harness.graph.walk import all_nodes

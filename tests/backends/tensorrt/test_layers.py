@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from harness.backends.tensorrt.audit.audit import audit, missing_precisions, narrowed, narrowed_layers
+from harness.backends.tensorrt.audit.check import audit, missing_precisions, narrowed, narrowed_layers
 from harness.backends.tensorrt.builder.build import Built
 from harness.backends.tensorrt.layers import (
     EngineLayer,

@@ -3,55 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 import pytest
 
 from harness.backends.tensorrt.origin import Origin
-from harness.backends.tensorrt.run.run import TensorRTEngine
+from harness.backends.tensorrt.run.engine import TensorRTEngine
 from harness.errors import RunError
-from harness.spec.model_spec import BuildSpec, Profile, ShapeRange
+from harness.spec.model_spec import BuildSpec
 from tests.conformance.probe import signatures
 from tests.helpers import trt_double
 from tests.helpers.lowering import model, run
 from tests.helpers.tensorrt import rtx
-from tests.helpers.trt_double import Faults, HostDevice, double
-
-TWO = "g (float[N, 4] x) => (float[N, 4] y, float[N, 1] s) { y = Relu (x) s = ReduceSum (x, axes) }"
-COUNT = "g (float[N, 4] x) => (int64[K, 2] y) { t = NonZero (x) y = Transpose (t) }"
-
-
-def relu_and_sum() -> ir.Model:
-    return model(TWO, axes=np.array([1], np.int64))
-
-
-def profile(low: int, high: int, name: str = "p") -> Profile:
-    return Profile(name=name, shapes={"x": ShapeRange(min=(low, 4), opt=(low, 4), max=(high, 4))})
-
-
-PROFILES = (profile(1, 4, "small"), profile(4, 16, "large"))
-Opener = Callable[..., TensorRTEngine]
-
-
-@pytest.fixture(name="opened")
-def _opened(tmp_path: Path) -> Opener:
-    def opened(
-        source: ir.Model | None = None, faults: Faults | None = None, limit: int = 1 << 20
-    ) -> TensorRTEngine:
-        plan = tmp_path / "engine.plan"
-        bindings, device, _ = double(source or relu_and_sum(), PROFILES, faults, HostDevice(limit), plan)
-        return TensorRTEngine.open(bindings, plan, device)
-
-    return opened
-
-
-def ramp(rows: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    return np.linspace(-1, 1, rows * 4, dtype=np.float32).reshape(rows, 4)
+from tests.helpers.trt_double import Faults, double
+from tests.helpers.trt_engine import COUNT, PROFILES, Opener, ramp, relu_and_sum
 
 
 def test_it_computes_what_the_model_computes(opened: Opener) -> None:
@@ -396,46 +364,3 @@ def parameters(doc: str) -> set[str]:
 
 def own(function: Any) -> set[str]:
     return set(function.__code__.co_varnames[1 : function.__code__.co_argcount])
-
-
-def test_device_runs_compute_what_runs_do_without_copies(opened: Opener) -> None:
-    feeds = [{"x": ramp(3)}, {"x": -ramp(3)}]
-    with opened() as engine:
-        runs = engine.residents(feeds)
-        engine.run({"x": ramp(1)})
-        for _ in range(2):
-            for run_ in runs:
-                run_.enqueue()
-                device: Any = run_.device
-                assert device.queue == []
-        for run_, feed in zip(runs, feeds, strict=True):
-            for name, value in run(relu_and_sum(), feed).items():
-                np.testing.assert_array_equal(run_.fetch()[name], value)
-        assert runs[0].nbytes == {"upload": 48, "download": 60}
-
-
-def test_device_runs_at_other_shapes_follow(opened: Opener) -> None:
-    with opened() as engine:
-        for rows, index in ((3, 0), (8, 1), (2, 0)):
-            (one,) = engine.residents([{"x": ramp(rows)}], index)
-            one()
-            np.testing.assert_array_equal(one.fetch()["y"], np.maximum(ramp(rows), 0))
-
-
-def test_device_runs_with_outputs_whose_shape_depends_on_data(opened: Opener) -> None:
-    values = (ramp(4), np.zeros((4, 4), np.float32), -ramp(4))
-    with opened(model(COUNT), Faults(data_dependent=("y",))) as engine:
-        runs = engine.residents([{"x": value} for value in values])
-        for run_, value in zip(runs, values, strict=True):
-            run_()
-            np.testing.assert_array_equal(run_.fetch()["y"], np.argwhere(value))
-
-
-def test_device_runs_of_one_context_have_one_shape(opened: Opener) -> None:
-    with opened() as engine, pytest.raises(RunError, match="shapes of the feeds differ"):
-        engine.residents([{"x": ramp(1)}, {"x": ramp(2)}])
-
-
-def test_a_device_run_that_fails_says_so(opened: Opener) -> None:
-    with opened(faults=Faults(("execute_async_v3",), "no")) as engine, pytest.raises(RunError, match="no"):
-        engine.residents([{"x": ramp(1)}])
