@@ -106,15 +106,15 @@ def ours(folder: Path, memory_bytes: int) -> None:
     from harness.backends.onnxruntime.slices import SliceOpener
     from harness.graph import file as onnx_file
     from harness.layers.compare import LayerQuestion, compare_layers
-    from harness.precision import TOLERANCES, Precision
+    from harness.precision import Precision
+    from harness.spec.terms import Terms
 
     start = time.process_time()
     model, backend = onnx_file.read(folder / "reference.onnx"), OnnxRuntimeBackend()
     question = LayerQuestion(
         model,
         dict.fromkeys(json.loads((folder / "offered.json").read_text()), 2),
-        Precision.FP16,
-        TOLERANCES[Precision.FP16],
+        Terms.of(Precision.FP16),
         dict(np.load(folder / "feeds.npz")),
         SliceOpener(model),
         backend.slices(folder / "engine"),

@@ -104,8 +104,7 @@ def judge(spec: Any, plan: Any, actual: Any, expected: Any) -> Any:
     """A comparison by the spec's own tolerance and rules."""
     from harness.comparison.compare import compare_outputs
 
-    tolerance = spec.tolerance(plan.precision)
-    return compare_outputs(actual, expected, tolerance, precision=plan.precision, rules=spec.outputs)
+    return compare_outputs(actual, expected, spec.terms(plan.precision))
 
 
 def layers(subject: Any, plan: Any, feeds: Any, opener: Any, outputs: Any) -> dict[str, tuple[float, bool]]:
@@ -119,8 +118,7 @@ def layers(subject: Any, plan: Any, feeds: Any, opener: Any, outputs: Any) -> di
     question = LayerQuestion(
         subject.normalised,
         offered,
-        plan.precision,
-        subject.spec.tolerance(plan.precision),
+        subject.spec.terms(plan.precision),
         feeds,
         lambda names, *_: open_model(subject.normalised, names),
         lambda names, *_: opener(names),

@@ -45,12 +45,12 @@ from harness.comparison.result import (
 from harness.comparison.value_range import format_of
 from harness.errors import DataError
 from harness.precision import Precision, Tolerance
-from harness.spec.model_spec import OutputSpec
+from harness.spec.parts import OutputSpec
+from harness.spec.terms import EVERY_NUMBER, Terms
 
 __all__ = ["Comparison", "Fault", "OutputsComparison", "assert_close", "compare", "compare_outputs"]
 
 ROW_CEILING, ELEMENT_CEILING = 0.5, 1.0
-EVERY_NUMBER = OutputSpec()
 
 
 def compare(
@@ -127,18 +127,12 @@ Iterations = Mapping[str, Array] | Sequence[Mapping[str, Array]]
 def compare_outputs(
     actual: Iterations,
     expected: Iterations,
-    tolerance: Tolerance,
+    terms: Terms,
     *,
-    precision: Precision,
-    rules: Mapping[str, OutputSpec] | None = None,
     batch_axis: int | None = 0,
     emulation: OutputsComparison | None = None,
 ) -> OutputsComparison:
-    """Outputs by name against the reference's: of one run, or a sequence of iterations.
-
-    `rules` says by output name what to ignore and how to compare; what it does not name is numeric.
-    """
-    rules = rules or {}
+    """Outputs by name against the reference's: of one run, or a sequence of iterations."""
     ours, theirs = _iterations(actual), _iterations(expected)
     faults: list[Fault] = []
     if len(ours) != len(theirs):
@@ -146,22 +140,22 @@ def compare_outputs(
     found: list[Comparison] = []
     known = {c.name: c for c in emulation.comparisons} if emulation else {}
     for step, (got, reference) in enumerate(zip(ours, theirs, strict=False)):
-        wanted = {n: a for n, a in reference.items() if rules.get(n, EVERY_NUMBER).compare != "ignore"}
-        faults += _names(got, wanted, rules)
+        wanted = {n: a for n, a in reference.items() if terms.rule(n).compare != "ignore"}
+        faults += _names(got, wanted, terms.rules)
         for name in (n for n in wanted if n in got):
             label = name if len(theirs) == 1 else f"{name}#{step}"
             one = compare(
                 got[name],
                 wanted[name],
-                tolerance,
-                precision=precision,
+                terms.tolerance,
+                precision=terms.precision,
                 name=label,
-                rule=rules.get(name, EVERY_NUMBER),
+                rule=terms.rule(name),
                 batch_axis=batch_axis,
                 emulation=known.get(label),
             )
             found.append(one)
-    return OutputsComparison(precision, tolerance, tuple(found), tuple(faults))
+    return OutputsComparison(terms.precision, terms.tolerance, tuple(found), tuple(faults))
 
 
 def bounds(tolerance: Tolerance, precision: Precision, rule: OutputSpec = EVERY_NUMBER) -> Allowed:

@@ -22,9 +22,10 @@ from harness.latency.machine import Probe, threads
 from harness.latency.measure import Sampling, interleave
 from harness.latency.points import Point
 from harness.latency.samples import Latency
-from harness.precision import Precision, Tolerance
+from harness.precision import Precision
 from harness.records import Record
 from harness.spec.model_spec import ModelSpec
+from harness.spec.terms import Terms
 from harness.verdict.validate import feeds_needed, stacked
 
 ROTATION = 8
@@ -40,12 +41,16 @@ class Bench:
     """
 
     spec: ModelSpec
-    precision: Precision
-    tolerance: Tolerance
+    terms: Terms
     engine: Engine
     feeds: Feeds
     reference: Callable[[Tensors], Mapping[str, Any]]
     probe: Probe | None = None
+
+    @property
+    def precision(self) -> Precision:
+        """The precision that was asked for."""
+        return self.terms.precision
 
     def compared(self, point: Point) -> OutputsComparison:
         """This engine's outputs at the point, on as many samples as the outputs test takes.
@@ -64,9 +69,7 @@ class Bench:
         return compare_outputs(
             stacked(actual),
             stacked([self.reference(feed) for feed in feeds]),
-            self.tolerance,
-            precision=self.precision,
-            rules=self.spec.outputs,
+            self.terms,
         )
 
     def call(self, point: Point) -> Callable[[Tensors], Any]:
@@ -170,7 +173,7 @@ class LatencyRun:
         """The record: `unverified` where this engine's own outputs do not pass; measured again if slower."""
         compared = self.bench.compared(point)
         figures = data(point, self.built, self.info, found)
-        figures["outputs"] = {"mre": compared.mre, "limit": self.bench.tolerance.limit}
+        figures["outputs"] = {"mre": compared.mre, "limit": self.bench.terms.tolerance.limit}
         if self.base is not None:
             figures["interleaved"] = {"manifest": self.base[0], "host": found["base"].to_json()}
         made = Record(

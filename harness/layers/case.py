@@ -150,8 +150,7 @@ def _question(
     return LayerQuestion(
         subject.normalised,
         offered,
-        question.precision,
-        question.tolerance,
+        question.terms,
         feeds,
         SliceOpener(subject.normalised),
         backend.slices(built.folder) if isinstance(backend, Slicer) else engine,

@@ -25,7 +25,7 @@ from harness.comparison.value_range import ValueRange
 from harness.errors import DataError
 from harness.layers.graph import Extent, Groups, Place, extents_of, groups_of, last_reads, places_of
 from harness.layers.result import Layer, Layers, error_of
-from harness.precision import Precision, Tolerance
+from harness.spec.terms import Terms
 
 MEMORY_BYTES = 512 * 2**20
 SLICE_BYTES = 128 * 2**20
@@ -55,8 +55,7 @@ class LayerQuestion:
 
     normalised: ir.Model
     offered: Mapping[str, int]
-    precision: Precision
-    tolerance: Tolerance
+    terms: Terms
     feeds: Tensors
     reference: Opener
     engine: Opener
@@ -134,7 +133,8 @@ class _Run:
         question = self.question
         for name, plain in question.outputs.items():
             if name in actual:
-                changed = compare(actual[name], plain, question.tolerance, precision=question.precision)
+                terms = question.terms
+                changed = compare(actual[name], plain, terms.tolerance, precision=terms.precision)
                 self.observer[name] = max(self.observer.get(name, 0.0), error_of(changed))
 
     def _forget(self, end: int) -> None:
@@ -145,7 +145,8 @@ class _Run:
 def _compare_tensor(
     question: LayerQuestion, name: str, actual: NDArray[Any], expected: NDArray[Any]
 ) -> tuple[Comparison, ValueRange | None]:
-    found = compare(actual, expected, question.tolerance, precision=question.precision, name=name, brief=True)
+    terms = question.terms
+    found = compare(actual, expected, terms.tolerance, precision=terms.precision, name=name, brief=True)
     return found, found.metrics.values if found.metrics else None
 
 
@@ -167,8 +168,8 @@ def _layers(
         layers.append(Layer(place, comparison, values, error_in))
         errors[place.tensor] = layers[-1].error
     return Layers(
-        question.precision,
-        question.tolerance,
+        question.terms.precision,
+        question.terms.tolerance,
         tuple(layers),
         question.instrumentation,
         len(plan.groups),

@@ -33,7 +33,6 @@ from harness.report.environment import environment
 from harness.report.plain import dumps
 from harness.reproduce.commands import LOADER, command_lines
 from harness.reproduce.failure import Failure
-from harness.spec.model_spec import OutputSpec
 
 SCRIPTS = Path(__file__).parent
 LEVELS = {"none": "ORT_DISABLE_ALL", "basic": "ORT_ENABLE_BASIC", "all": "ORT_ENABLE_ALL"}
@@ -114,9 +113,9 @@ def describe(failure: Failure) -> dict[str, Any]:
 
 
 def _output(failure: Failure, index: int, name: str) -> dict[str, Any]:
-    rule = failure.rules.get(name, OutputSpec())
+    rule = failure.terms.rule(name)
     exact = rule.compare == "exact" or failure.expected[name].dtype.kind in "iub"
-    allowed = asdict(bounds(failure.tolerance, failure.plan.precision, rule))
+    allowed = asdict(bounds(failure.terms.tolerance, failure.plan.precision, rule))
     return {"name": name, "key": f"t{index}", "exact": exact, "scale": rule.scale, "allowed": allowed}
 
 

@@ -75,7 +75,7 @@ def _compared(failure: Failure, case: Mapping[str, Any]) -> list[str]:
 def _tolerances(failure: Failure) -> Iterator[str]:
     """`name:atol` of each output; one for all where a name is not one that polygraphy can take."""
     mean = {name: float(np.abs(array.astype(np.float64)).mean()) for name, array in failure.expected.items()}
-    found = {name: failure.tolerance.limit * size for name, size in mean.items()}
+    found = {name: failure.terms.tolerance.limit * size for name, size in mean.items()}
     if any(":" in name or " " in name for name in found):
         return iter([f"{min(found.values()):.6g}"])
     return (f"{name}:{size:.6g}" for name, size in found.items())
@@ -83,7 +83,7 @@ def _tolerances(failure: Failure) -> Iterator[str]:
 
 def _reduce(failure: Failure, case: Mapping[str, Any]) -> list[str]:
     check = ["polygraphy", "run", "polygraphy_debug.onnx", *_runner(failure, case), "--onnxrt"]
-    judged = ["--check-error-stat", "mean", "--rtol", f"{failure.tolerance.limit:g}"]
+    judged = ["--check-error-stat", "mean", "--rtol", f"{failure.terms.tolerance.limit:g}"]
     shapes = [f"{name}:{list(array.shape)}" for name, array in failure.feeds.items()]
     reduced = ["polygraphy", "debug", "reduce", str(case["ran"]), "-o", "reduced.onnx", "--mode=bisect"]
     return [*reduced, "--model-input-shapes", *shapes, "--check", *check, *judged]

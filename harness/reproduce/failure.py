@@ -16,8 +16,9 @@ from harness.comparison.result import OutputsComparison
 from harness.engines.controls import quantized_only, without_tf32
 from harness.engines.engine import BuiltEngine
 from harness.errors import BackendUnavailableError, UsageError
-from harness.precision import Precision, PrecisionPlan, Tolerance
-from harness.spec.model_spec import BuildSpec, OutputSpec
+from harness.precision import Precision, PrecisionPlan
+from harness.spec.model_spec import BuildSpec
+from harness.spec.terms import Terms
 from harness.verdict.triage import Triage
 from harness.verdict.validate import Answer, Question, Task, answer, compared, tasks_of
 
@@ -38,8 +39,7 @@ class Failure:
     label: str
     place: str
     plan: PrecisionPlan
-    tolerance: Tolerance
-    rules: Mapping[str, OutputSpec]
+    terms: Terms
     options: BuildSpec
     normalised: ir.Model
     built: BuiltEngine
@@ -79,8 +79,7 @@ def _question(
     emulated = subject.backend.info().provider == "CPUExecutionProvider"
     return Question(
         subject.spec,
-        precision,
-        subject.spec.tolerance(precision, strict=strict),
+        subject.spec.terms(precision, strict=strict),
         subject.feeds,
         stack.enter_context(built.open("verified")),
         subject.reference(),
@@ -110,8 +109,7 @@ def _failure(subject: Subject, question: Question, built: BuiltEngine, task: Tas
         label,
         whole.place,
         subject.plan(question.precision),
-        question.tolerance,
-        subject.spec.outputs,
+        question.terms,
         subject.spec.build,
         subject.normalised,
         built,

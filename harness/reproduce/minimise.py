@@ -193,7 +193,7 @@ class _Trial:
         return replace(
             failure,
             plan=plan,
-            rules={},
+            terms=failure.terms.without_rules(),
             normalised=model,
             built=built,
             feeds=feeds,
@@ -209,14 +209,14 @@ class _Trial:
         """What the piece's engine shows, and whether the emulation of the piece explains it."""
         from harness.backends.onnxruntime.backend import SessionSettings, emulation_level, run_model
 
-        tolerance, precision = self.failure.tolerance, plan.precision
+        terms = self.failure.terms.without_rules()
         if self.backend.info().provider == "CPUExecutionProvider":
-            return compare_outputs(actual, expected, tolerance, precision=precision).explained_by_itself()
-        settings = SessionSettings(level=emulation_level(precision))
+            return compare_outputs(actual, expected, terms).explained_by_itself()
+        settings = SessionSettings(level=emulation_level(plan.precision))
         emulation = emulate(lower(model, plan, self.ranges))
         shown = run_model(emulation, feeds, tuple(expected), settings=settings)
-        explained = compare_outputs(shown, expected, tolerance, precision=precision)
-        return compare_outputs(actual, expected, tolerance, precision=precision, emulation=explained)
+        explained = compare_outputs(shown, expected, terms)
+        return compare_outputs(actual, expected, terms, emulation=explained)
 
     def _reference(self, inputs: Sequence[str], outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
         from harness.backends.onnxruntime.backend import run_model

@@ -143,11 +143,11 @@ def _evaluator(subject: Subject, asked: Request, samples: SuiteSamples) -> Emula
 
 def _judge(subject: Subject, precision: Precision) -> Judge:
     """The suite's comparison."""
-    tolerance, rules = subject.spec.tolerance(precision), subject.spec.outputs
+    terms = subject.spec.terms(precision)
 
     def judge(actual: Sequence[Outputs], expected: Sequence[Outputs]) -> OutputsComparison:
         ours, theirs = stacked(actual), stacked(expected)
-        return compare_outputs(ours, theirs, tolerance, precision=precision, rules=rules)
+        return compare_outputs(ours, theirs, terms)
 
     return judge
 
@@ -209,8 +209,10 @@ def _proposal(subject: Subject, found: EmulationEvaluator, result: SearchResult,
 def _answers(subject: Subject, plan: PrecisionPlan, limit: float) -> Iterator[Answer]:
     """What the suite would say of the engine of `plan`, at every shape."""
     spec = subject.spec
-    own = spec.tolerance(plan.precision)
-    tolerance = replace(own, expected=min(own.expected, limit), limit=limit)
+    own = spec.terms(plan.precision)
+    tolerance = replace(own.tolerance, expected=min(own.tolerance.expected, limit), limit=limit)
     with subject.engine(plan).open("verified") as engine:
-        question = Question(spec, plan.precision, tolerance, subject.feeds, engine, subject.reference())
+        question = Question(
+            spec, replace(own, tolerance=tolerance), subject.feeds, engine, subject.reference()
+        )
         yield from answers(question)

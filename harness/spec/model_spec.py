@@ -27,6 +27,7 @@ from harness.spec.parts import (
     ToleranceSpec,
 )
 from harness.spec.tensors import DataSource, InputSpec, Profile, ShapeRange
+from harness.spec.terms import Terms
 from harness.spec.types import DType, Part, SafeName, Shape
 
 __all__ = [
@@ -130,6 +131,10 @@ class ModelSpec(Part):
         expected = min(own.expected or table.expected, limit)
         found = Tolerance(expected, limit, own.row, own.element)
         return found.strict() if strict else found
+
+    def terms(self, precision: Precision, *, strict: bool = False) -> Terms:
+        """What the outputs of an engine of `precision` are judged by."""
+        return Terms(precision, self.tolerance(precision, strict=strict), self.outputs)
 
 
 def broken(key: str, value: object, rule: str) -> PydanticCustomError:

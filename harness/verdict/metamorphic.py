@@ -29,8 +29,8 @@ from harness.comparison.result import OutputsComparison
 from harness.data.batches import Batches, InapplicableError, Outputs, take_rows
 from harness.data.inputs import Feeds
 from harness.data.shapes import between
-from harness.precision import Precision, Tolerance
 from harness.spec.model_spec import ModelSpec, Shape
+from harness.spec.terms import Terms
 
 Shapes = Mapping[str, Shape]
 OF_ROWS = frozenset({"identical-rows", "batch-rows", "permutation"})
@@ -50,8 +50,7 @@ class Trial:
     """
 
     spec: ModelSpec
-    precision: Precision
-    tolerance: Tolerance
+    terms: Terms
     feeds: Feeds
     profile: int
     engine: Engine
@@ -218,10 +217,7 @@ def _only(outputs: Outputs, axes: Mapping[str, int]) -> Outputs:
 
 
 def _compared(trial: Trial, pair: Pair) -> OutputsComparison:
-    rules = trial.spec.outputs
-    return compare_outputs(
-        pair.actual, pair.expected, trial.tolerance, precision=trial.precision, rules=rules
-    )
+    return compare_outputs(pair.actual, pair.expected, trial.terms)
 
 
 def _identical(pair: Pair) -> bool:

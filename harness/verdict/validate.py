@@ -17,8 +17,9 @@ from harness.comparison.result import OutputsComparison
 from harness.data.inputs import Feeds
 from harness.data.shapes import Case as ShapeCase
 from harness.data.shapes import cases_of
-from harness.precision import Precision, Tolerance
+from harness.precision import Precision
 from harness.spec.model_spec import ModelSpec, Shape
+from harness.spec.terms import Terms
 from harness.verdict.advice import addressed
 from harness.verdict.triage import Split, Triage, split_error, verdict_of
 
@@ -40,14 +41,18 @@ class Question:
     """
 
     spec: ModelSpec
-    precision: Precision
-    tolerance: Tolerance
+    terms: Terms
     feeds: Feeds
     engine: Engine
     reference: Reference
     emulation: Run | None = None
     without_tf32: EngineRun | None = None
     quantized_only: Run | None = None
+
+    @property
+    def precision(self) -> Precision:
+        """The precision that was asked for."""
+        return self.terms.precision
 
     @property
     def tf32(self) -> bool:
@@ -243,14 +248,7 @@ def compared(
     emulated: OutputsComparison | None = None,
 ) -> OutputsComparison:
     """The comparison of the outputs for several feeds, by the rules of the question."""
-    return compare_outputs(
-        stacked(actual),
-        stacked(expected),
-        question.tolerance,
-        precision=question.precision,
-        rules=question.spec.outputs,
-        emulation=emulated,
-    )
+    return compare_outputs(stacked(actual), stacked(expected), question.terms, emulation=emulated)
 
 
 def stacked(outputs: Sequence[Tensors]) -> Tensors | Sequence[Tensors]:

@@ -18,6 +18,7 @@ from harness.comparison.explain import explain, problems, to_json
 from harness.errors import DataError
 from harness.precision import TOLERANCES, Precision, Tolerance
 from harness.spec.model_spec import OutputSpec
+from harness.spec.terms import Terms
 from tests.helpers.compare import features
 
 FP16, FP32 = Precision.FP16, Precision.FP32
@@ -205,8 +206,7 @@ def test_the_error_of_all_outputs_passes_over_those_expected_to_be_empty() -> No
     found = compare_outputs(
         {"a": nothing, "b": right * np.float32(1.25)},
         {"a": nothing, "b": right},
-        TOLERANCES[Precision.FP16],
-        precision=Precision.FP16,
+        Terms.of(Precision.FP16),
     )
     assert found.mre == pytest.approx(0.25)
 
@@ -217,9 +217,7 @@ def test_ignored_outputs_are_not_compared() -> None:
         found = compare_outputs(
             outputs,
             {"a": features(), "b": -features()},
-            TOLERANCES[FP16],
-            precision=FP16,
-            rules=rules,
+            Terms(FP16, TOLERANCES[FP16], rules),
         )
         assert found.quality
         assert [one.name for one in found.comparisons] == ["a"]
@@ -228,7 +226,7 @@ def test_ignored_outputs_are_not_compared() -> None:
 def test_all_outputs_are_in_one_text() -> None:
     right = {name: features(seed=i) for i, name in enumerate("abc")}
     wrong = {"a": right["a"] * 2, "b": right["b"], "c": -right["c"]}
-    found = compare_outputs(wrong, right, TOLERANCES[FP16], precision=FP16)
+    found = compare_outputs(wrong, right, Terms.of(FP16))
     text = explain(found, "mlp[fp16]", context=("first layer over tolerance: 'fc1'",), reproduce="pytest x")
     assert text.splitlines()[0] == "mlp[fp16]: 2 of 3 outputs fail"
     assert all(f"output '{name}': mre" in text for name in "ac")
@@ -253,7 +251,7 @@ def test_a_failure_reads_what_got_allowed_where_and_how_to_reproduce() -> None:
 def test_an_exact_output_that_fails_leaves_the_mre_of_the_others() -> None:
     right = {"y": np.ones(4, np.float32), "label": np.arange(4)}
     wrong = {"y": right["y"] * np.float32(1.5), "label": right["label"] + 1}
-    found = compare_outputs(wrong, right, TOLERANCES[FP16], precision=FP16)
+    found = compare_outputs(wrong, right, Terms.of(FP16))
     assert len(found.failed) == 2
     assert found.mre == pytest.approx(0.5)
 
@@ -262,7 +260,7 @@ def test_json_is_plain() -> None:
     right = features()
     wrong = right.copy()
     wrong[3, 4] = np.nan
-    found = compare_outputs({"y": wrong}, {"y": right}, TOLERANCES[FP16], precision=FP16)
+    found = compare_outputs({"y": wrong}, {"y": right}, Terms.of(FP16))
     data = json.loads(json.dumps(to_json(found), allow_nan=False))
     assert data["mre"] == "nan"
     assert data["outputs"][0]["metrics"]["non_finite"][0]["actual"] == "nan"

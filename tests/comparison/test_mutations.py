@@ -8,6 +8,7 @@ import pytest
 from harness.comparison.compare import Comparison, OutputsComparison, assert_close, compare, compare_outputs
 from harness.comparison.explain import problems
 from harness.precision import TOLERANCES, Precision
+from harness.spec.terms import Terms
 from tests.helpers.compare import MUTATIONS, features
 
 PRECISIONS = [Precision.FP32, Precision.FP16, Precision.BF16, Precision.INT8]
@@ -18,7 +19,7 @@ def judge(actual: np.ndarray, expected: np.ndarray, precision: Precision) -> Com
 
 
 def judge_all(actual: object, expected: object, precision: Precision = Precision.FP16) -> OutputsComparison:
-    return compare_outputs(actual, expected, TOLERANCES[precision], precision=precision)
+    return compare_outputs(actual, expected, Terms.of(precision))
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

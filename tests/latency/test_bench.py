@@ -15,8 +15,9 @@ from harness.latency.measure import Sampling
 from harness.latency.points import points
 from harness.latency.samples import Latency
 from harness.plugin.regression import explain, regressed, retaken
-from harness.precision import TOLERANCES, Precision
+from harness.precision import Precision
 from harness.spec.model_spec import ModelSpec
+from harness.spec.terms import Terms
 from tests.helpers.results import latency, latency_record
 
 INFO = BackendInfo("onnxruntime", "1.31.0", "CPUExecutionProvider", "Xeon", {"intra_op_threads": "2"})
@@ -53,7 +54,7 @@ def bench_of(engine, spec=None) -> Bench:
     spec = spec or spec_of((2,))
     fp32 = Precision.FP32
     reference = lambda feeds: {"y": feeds["x"] * 2}  # noqa: E731
-    return Bench(spec, fp32, TOLERANCES[fp32], engine, Feeds(spec), reference)
+    return Bench(spec, Terms.of(fp32), engine, Feeds(spec), reference)
 
 
 def run_of(bench, **fields) -> LatencyRun:

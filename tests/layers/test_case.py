@@ -49,9 +49,8 @@ def sums(folder: Path, rows: list[tuple[float, float]]) -> Path:
 def _question(folder: Path, rows: list[tuple[float, float]]) -> Iterator[tuple[Question, Subject]]:
     spec = read_spec(sums(folder, rows))
     subject = Subject(spec, OnnxRuntimeBackend(isolate=False), Cache(folder / "cache"))
-    tolerance = spec.tolerance(Precision.FP16)
     with subject.engine(Precision.FP16).open() as engine:
-        asked = (spec, Precision.FP16, tolerance, subject.feeds, engine, subject.reference())
+        asked = (spec, spec.terms(Precision.FP16), subject.feeds, engine, subject.reference())
         yield Question(*asked), subject
 
 

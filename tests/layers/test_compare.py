@@ -26,6 +26,7 @@ from harness.layers.explain import explain, to_json, warnings
 from harness.layers.graph import Extent, extents_of, groups_of, places_of
 from harness.layers.result import Layers
 from harness.precision import TOLERANCES, UNIT_ROUNDOFF, Precision
+from harness.spec.terms import Terms
 
 GRAPH = """
 <ir_version: 9, opset_import: ["" : 19]>
@@ -101,8 +102,7 @@ def question(
     made = LayerQuestion(
         normalised=model,
         offered=dict.fromkeys(("a", "b", "s", "c", "d", "out"), 4),
-        precision=Precision.FP16,
-        tolerance=TOLERANCES[Precision.FP16],
+        terms=Terms.of(Precision.FP16),
         feeds=feeds,
         reference=SliceOpener(model),
         engine=engine,
@@ -239,7 +239,7 @@ def test_values_beyond_the_format_are_listed(model: ir.Model, feeds: dict[str, A
     found = compare_layers(question(model, {"x": feeds["x"] * 1000}, {}))
     assert "b" in names(found.beyond_range)
     assert "> 65504" in explain(found)
-    as_bf16 = question(model, {"x": feeds["x"] * 1000}, {}, precision=Precision.BF16)
+    as_bf16 = question(model, {"x": feeds["x"] * 1000}, {}, terms=Terms.of(Precision.BF16))
     assert compare_layers(as_bf16).beyond_range == ()
 
 

@@ -22,6 +22,7 @@ from harness.search.region import regions
 from harness.search.result import Step
 from harness.search.state import State
 from harness.spec.file import read_spec
+from harness.spec.terms import Terms
 
 GRAPH = """
 <ir_version: 10, opset_import: ["" : 19]>
@@ -295,7 +296,7 @@ class TestSeverity:
     expected = np.random.default_rng(0).standard_normal((64, 32)).astype(np.float32)
 
     def of(self, actual: np.ndarray) -> float:
-        found = compare_outputs({"y": actual}, {"y": self.expected}, self.limit, precision=Precision.FP16)
+        found = compare_outputs({"y": actual}, {"y": self.expected}, Terms(Precision.FP16, self.limit))
         assert (severity(found) <= self.limit.limit) == found.quality
         return severity(found)
 

@@ -35,8 +35,7 @@ def asked(spec: ModelSpec, cache: Cache) -> list[Answer]:
     """What the suite finds at FP16."""
     subject = Subject(spec, create("onnxruntime"), cache)
     with subject.engine(Precision.FP16).open("verified") as engine:
-        tolerance = spec.tolerance(Precision.FP16)
-        question = Question(spec, Precision.FP16, tolerance, subject.feeds, engine, subject.reference())
+        question = Question(spec, spec.terms(Precision.FP16), subject.feeds, engine, subject.reference())
         return list(answers(question))
 
 

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from harness.data.inputs import Feeds
 from harness.engines.variants import same_plan
-from harness.precision import TOLERANCES, Precision
+from harness.precision import Precision
 from harness.spec.model_spec import ModelSpec
 from harness.spec.parts import Property, PropertyException
+from harness.spec.terms import Terms
 from harness.verdict.metamorphic import PROPERTIES, Trial, check
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -72,8 +73,7 @@ def trial(answer: Any = plain, rebuilt: Any = plain, made: ModelSpec | None = No
     made = made or spec([1, 2, 6], [4, 8, 6], [16, 32, 6])
     return Trial(
         made,
-        Precision.FP32,
-        TOLERANCES[Precision.FP32],
+        Terms.of(Precision.FP32),
         Feeds(made),
         0,
         Double(answer),

@@ -9,6 +9,7 @@ import pytest
 
 from harness.comparison.compare import Comparison, compare, compare_outputs
 from harness.precision import TOLERANCES, Precision
+from harness.spec.terms import Terms
 from harness.verdict.triage import Split, split_error, verdict_of
 from tests.helpers.compare import features
 
@@ -58,16 +59,12 @@ def test_an_emulation_near_the_limit_does_not_vouch_for_real_kernels(
 
 def test_one_suspect_output_outweighs_the_limited_ones() -> None:
     right = {"a": features(), "b": features(seed=1)}
-    emulation = compare_outputs(
-        {"a": right["a"] * 1.1, "b": right["b"]}, right, TOLERANCES[Precision.FP16], precision=Precision.FP16
-    )
+    emulation = compare_outputs({"a": right["a"] * 1.1, "b": right["b"]}, right, Terms.of(Precision.FP16))
 
     def verdict(b: float) -> Any:
         wrong = {"a": right["a"] * 1.1, "b": right["b"] * b}
-        tolerance = TOLERANCES[Precision.FP16]
-        return verdict_of(
-            compare_outputs(wrong, right, tolerance, precision=Precision.FP16, emulation=emulation)
-        ).verdict
+        terms = Terms.of(Precision.FP16)
+        return verdict_of(compare_outputs(wrong, right, terms, emulation=emulation)).verdict
 
     assert verdict(1.0) == "precision-limited"
     assert verdict(1.1) == "engine-suspect"

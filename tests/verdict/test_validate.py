@@ -31,8 +31,7 @@ class Reference:
 def question(tmp_path, run, precision=Precision.FP16, emulation=None, extra="", **more):
     spec = read_spec(write_case(tmp_path / "net", extra=extra))
     engine = SimpleNamespace(run=lambda feed, _: run(feed))
-    tolerance, feeds = spec.tolerance(precision), Feeds(spec)
-    return Question(spec, precision, tolerance, feeds, engine, Reference(), emulation, **more)
+    return Question(spec, spec.terms(precision), Feeds(spec), engine, Reference(), emulation, **more)
 
 
 def halved(feed):
