@@ -15,8 +15,8 @@ from tests.helpers.project import SUITES, write_case, write_project
 # Stands in for ONNX Runtime in the child processes alone; `wide` is told by its three outputs.
 DEADLY = """\
 import ctypes, os, time
-from harness.backends.choose import ort_trial
-from harness import trial
+from harness.backends.onnxruntime import trial as ort_trial
+from harness.engines import trial
 
 def die():
     {death}
@@ -36,8 +36,8 @@ real_run = trial._run
 CONFTEST = """\
 pytest_plugins = ["harness.plugin.hooks"]
 import deadly
-from harness.backends.choose import onnxruntime
-from harness import trial
+from harness.backends.onnxruntime import backend as onnxruntime
+from harness.engines import trial
 onnxruntime.try_face = deadly.try_face
 trial._run = deadly.run
 trial.TIMEOUT_S = 5.0

@@ -349,7 +349,7 @@ def test_more_external_weights_than_files_may_be_open(tmp_path: Path) -> None:
     (tmp_path / "w.bin").write_bytes(bytes(2048))
     (tmp_path / "m.onnx").write_bytes(built.SerializeToString())
     code = (
-        "import os, resource, sys; from harness import onnx_file\n"
+        "import os, resource, sys; from harness.graph import file as onnx_file\n"
         "limit = len(os.listdir('/proc/self/fd')) + 20\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))\n"
         "print(onnx_file.digest(onnx_file.read(sys.argv[1])))"

@@ -65,7 +65,7 @@ def test_a_silent_exit_is_not_a_result() -> None:
 def test_a_hang_ends_with_the_place_where_it_hung() -> None:
     started = time.monotonic()
     with pytest.raises(
-        DiedError, match=r"sleep: did not finish within 0\.3 s, in .*isolation_child\.py"
+        DiedError, match=r"sleep: did not finish within 0\.3 s, in .*isolation/child\.py"
     ) as caught:
         isolated(time.sleep, 60, timeout_s=0.3)
     assert 'File "' in caught.value.stack

@@ -180,7 +180,7 @@ def test_a_backend_that_is_not_there_is_one_line_in_workers_too(project: pytest.
 @pytest.mark.slow
 def test_a_driver_that_is_stuck_is_one_line_before_any_worker_starts(project: pytest.Pytester) -> None:
     (project.path / "nvidia-smi").write_text("#!/bin/sh\nexec sleep 60\n")
-    project.makeconftest("import harness.backends.cuda.gpus\nharness.gpus.SMI_S = 0.2\n")
+    project.makeconftest("import harness.backends.cuda.gpus\nharness.backends.cuda.gpus.SMI_S = 0.2\n")
     done = project.runpytest_subprocess("suites", "--trt-provider=CUDAExecutionProvider", "-n2")
     assert done.ret == pytest.ExitCode.USAGE_ERROR
     done.stderr.fnmatch_lines(["ERROR: nvidia-smi did not answer within 0.2 s: *"])
