@@ -83,6 +83,12 @@ class Editor:
             self._made[(node.graph, result, value.dtype)] = value
         return result
 
+    def equal(self, value: ir.Value, other: ir.Value) -> None:
+        """Say that `other`, in the same graph, holds the numbers of `value` in its own type."""
+        assert other.graph is not None
+        assert other.dtype is not None
+        self._made[other.graph, value, other.dtype] = other
+
     def cast_end(self, graph: ir.Graph, index: int, dtype: ir.DataType, suffix: str) -> None:
         """Cast output `index` of `graph`, which comes from an outer graph, to `dtype`."""
         value = graph.outputs[index]

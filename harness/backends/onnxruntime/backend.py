@@ -21,7 +21,7 @@ from harness.backends.cuda import device
 from harness.backends.cuda.gpu_facts import cpu_name, gpu_facts
 from harness.backends.cuda.presence import gpu_absence
 from harness.backends.onnxruntime import audit as ort_audit
-from harness.backends.onnxruntime.check import self_test
+from harness.backends.onnxruntime.check import emulation_level, self_test
 from harness.backends.onnxruntime.device_engine import OrtDeviceEngine
 from harness.backends.onnxruntime.models import open_model, run_model
 from harness.backends.onnxruntime.provider import CPU, require_provider
@@ -235,11 +235,6 @@ class OnnxRuntimeBackend:
         threads = (self.intra_op_threads, self.inter_op_threads)
         settings = SessionSettings(self.provider, options, level, *threads, spin=face == "deployed")
         return folder / file, settings
-
-
-def emulation_level(precision: Precision) -> str:
-    """The optimisation level at which an emulation keeps its rounding; higher levels fuse it away."""
-    return "none" if precision.quantized else "basic"
 
 
 def _messages(trials: Mapping[str, FaceTrial]) -> tuple[str, ...]:

@@ -4,10 +4,12 @@ ONNX Runtime's CPU provider computes FP16 graphs in FP32 and removes the convers
 nothing is rounded between nodes.  Here every 16-bit node that computes becomes Cast, FP32 node, Cast; those
 Casts belong to the model and stay.
 
-1. A node that computes on 16-bit tensors gets its inputs in FP32 and is rounded to 16 bits once, at its
-   outputs.  It accumulates in FP32; TensorRT, which fuses, rounds less often.
-2. Nodes that move values and compute none stay as they are in FP16.  BF16 has few kernels on the CPU: there
-   only Casts and control flow stay.
+1. A node that has 16-bit tensors gets its inputs in FP32 and is rounded to 16 bits once, at its outputs.  It
+   accumulates in FP32.
+2. So are nodes that only move values: where the runtime lacks a 16-bit kernel for one, it adds conversions of
+   its own and removes the model's rounding with them.  What they move is rounded already, and the next node
+   reads it in FP32 as it is.  Only Casts and control flow are left in 16 bits; the self-test of the backend
+   holds the runtime to those.
 3. 16-bit weights are held in FP32, rounded; attributes that give an output its type or values turn FP32 too.
 4. Names and types of tensors stay; what a node makes before rounding is called `<tensor>__r32`.
 """
@@ -45,18 +47,16 @@ class EmulationPass(Pass):
         """See the module's rules."""
         editor = Editor(model)
         for node in list(all_nodes(model.graph)):
-            if _computes(node):
+            if _is_written_out(node):
                 _explicit(node, editor)
         editor.settle()
         return LoweringSummary(casts=editor.casts)
 
 
-def _computes(node: ir.Node) -> bool:
+def _is_written_out(node: ir.Node) -> bool:
     if node.domain or node.op_type in READERS or any(True for _ in subgraphs(node)):
         return False
-    ends = (*node.inputs, *node.outputs)
-    moves = node.op_type in MOVES and not any(is_tensor(v, ir.DataType.BFLOAT16) for v in ends)
-    return not moves and any(is_tensor(v, *_HALVES) for v in ends)
+    return any(is_tensor(value, *_HALVES) for value in (*node.inputs, *node.outputs))
 
 
 def _explicit(node: ir.Node, editor: Editor) -> None:
@@ -67,6 +67,11 @@ def _explicit(node: ir.Node, editor: Editor) -> None:
             node.replace_input_with(index, editor.as_type(value, _FLOAT, node, "__e32"))
     for value in node.outputs:
         if is_tensor(value, *_HALVES) and value.dtype is not None:
-            half = value.dtype
-            editor.cast_output(value, half, "__r32")
-            retype(value, _FLOAT)
+            _round(value, value.dtype, editor, moved=node.op_type in MOVES)
+
+
+def _round(value: ir.Value, half: ir.DataType, editor: Editor, *, moved: bool) -> None:
+    rounded = editor.cast_output(value, half, "__r32")
+    retype(value, _FLOAT)
+    if moved:
+        editor.equal(rounded, value)

@@ -85,7 +85,7 @@ class _Builder:
             return self._as_type(self._values[value.name], value.dtype)
         assert producer is not None
         if producer.name in self._nodes:
-            return self._as_type(self._nodes[producer.name].outputs[value.index() or 0], value.dtype)
+            return self._rounded(self._nodes[producer.name].outputs[value.index() or 0], value)
         copy = self._copy(producer, [self._input(source) for source in producer.inputs])
         return copy.outputs[value.index() or 0]
 
