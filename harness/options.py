@@ -14,11 +14,13 @@ from platformdirs import user_cache_path
 from harness.errors import UsageError
 from harness.paths import nothing_at
 from harness.precision import Precision
+from harness.records import ALLOWABLE
 
 CUDA_BINDINGS = ("cuda-python", "pycuda")
 CUDA_PROVIDER = "CUDAExecutionProvider"
 BACKENDS = ("auto", "onnxruntime", "tensorrt", "tensorrt_rtx")
 DEFAULT_LAYER_MEMORY = "512MiB"
+TARGETS = ("tensorrt", "tensorrt_rtx", "onnxruntime")
 _UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
@@ -66,6 +68,10 @@ FLAGS: tuple[Flag, ...] = (
     _one("--trt-report-dir", "PATH", "folder in which every run writes a folder of its own "
          "(default: reports)"),
     _switch("--trt-strict", "fail above the expected error, not above the limit (default: off)"),
+    _many("--trt-allow", "VERDICT", f"one of {', '.join(ALLOWABLE)}, repeatable: records of this verdict "
+          "fail no test (default: none)"),
+    _one("--trt-target", "NAME", f"one of {', '.join(TARGETS)}: what models are deployed on, and may be "
+         "refused by (default: the spec's, or tensorrt)"),
     _switch("--trt-no-code", "refuse specs that run code: loaders, metrics, network functions, plugins, "
             "finished engines (default: off)"),
     _one("--trt-layer-memory", "BYTES", "memory for intermediate tensors, in bytes or with KiB, MiB, GiB "
@@ -107,6 +113,8 @@ class Options:
     baseline: Path | None = None
     interleave: bool = False
     search_fp32: bool = False
+    allow: tuple[str, ...] = ()
+    target: str | None = None
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Options:
@@ -130,6 +138,8 @@ class Options:
             baseline=_baseline(given["trt_baseline"], given["trt_interleave"]),
             interleave=given["trt_interleave"],
             search_fp32=given["trt_search_fp32"],
+            allow=tuple(_one_of("--trt-allow", name, ALLOWABLE) for name in given["trt_allow"]),
+            target=_one_of("--trt-target", given["trt_target"], TARGETS) if given["trt_target"] else None,
         )
         _check_pairs(found)
         return found
@@ -149,15 +159,18 @@ class Options:
         paths = [("--trt-spec", path) for path in self.specs] + [("--trt-onnx", path) for path in self.onnx]
         paths += [("--trt-baseline", self.baseline)] if self.baseline else []
         single = [("--trt-backend", self.backend), ("--trt-provider", self.provider)]
-        single.append(("--trt-cuda", self.cuda))
+        single += [("--trt-cuda", self.cuda), ("--trt-target", self.target)]
         chosen = [(flag, value) for flag, value in single if value not in (None, "auto")]
+        allowed = [("--trt-allow", verdict) for verdict in self.allow]
         switches = {
             "--trt-cuda-graph": self.cuda_graph,
             "--trt-strict": self.strict,
             "--trt-no-code": not self.allow_code,
             "--trt-interleave": self.interleave,
         }
-        return [f"{flag}={value}" for flag, value in paths + chosen] + [f for f, on in switches.items() if on]
+        return [f"{flag}={value}" for flag, value in paths + chosen + allowed] + [
+            f for f, on in switches.items() if on
+        ]
 
 
 def cache_folder(option: str, path: str | os.PathLike[str] | None) -> Path:

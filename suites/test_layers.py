@@ -5,6 +5,8 @@ The plain engine's outputs decide; the layers say why.
 
 import pytest
 
+from harness.records import fails
+
 
 def test_layers(case, question, subject, built, trt_options, record, reproduce):
     """The outputs are within tolerance; if they are not, one failure lists all layers that are not either."""
@@ -13,8 +15,8 @@ def test_layers(case, question, subject, built, trt_options, record, reproduce):
     label = f"{case.spec.name}[{case.precision}]"
     answer = answer_layers(question, subject, built, trt_options.layer_memory_bytes)
     verdict = answer.triage.verdict
-    message = "" if verdict == "pass" else answer.explain(label, reproduce)
-    record(
+    message = answer.explain(label, reproduce) if fails(verdict) else ""
+    made = record(
         verdict,
         profile=case.spec.profiles[0].name,
         shapes={name: list(shape) for name, shape in answer.shapes.items()},
@@ -23,5 +25,5 @@ def test_layers(case, question, subject, built, trt_options, record, reproduce):
         warnings=answer.warnings,
         message=message,
     )
-    if message:
+    if made.fails:
         pytest.fail(message, pytrace=False)

@@ -2,25 +2,26 @@
 
 import pytest
 
+from harness.records import fails
 from harness.report.plain import plain
 from harness.verdict.validate import answers, explain
 
 
 def test_outputs(case, question, built, record, reproduce, propose_fp32):
     """All outputs are within tolerance of the FP32 reference at all shapes; one failure tells all."""
-    label, found = f"{case.spec.name}[{case.precision}]", []
+    label, found, kept = f"{case.spec.name}[{case.precision}]", [], []
     for answer in answers(question):
         found.append(answer)
-        record(
+        made = record(
             answer.triage.verdict,
             profile=answer.profile,
             shapes={name: list(shape) for name, shape in answer.shapes.items()},
             data=plain(answer.data()),
             manifest=built.manifest.hash,
             warnings=answer.triage.warnings,
-            message="" if answer.triage.verdict == "pass" else explain(label, [answer], reproduce),
+            message=explain(label, [answer], reproduce) if fails(answer.triage.verdict) else "",
         )
-    verdicts = {answer.triage.verdict for answer in found}
-    if verdicts != {"pass"}:
-        proposal = propose_fp32() if "precision-limited" in verdicts else ""
+        kept.append(made)
+    if any(made.fails for made in kept):
+        proposal = propose_fp32() if "precision-limited" in {made.verdict for made in kept} else ""
         pytest.fail(explain(label, found, reproduce) + proposal, pytrace=False)

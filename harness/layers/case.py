@@ -22,6 +22,7 @@ from harness.layers.explain import explain as explain_layers
 from harness.layers.explain import to_json, warnings
 from harness.layers.result import Layers
 from harness.precision import PrecisionPlan
+from harness.records import fails
 from harness.spec.model_spec import Shape
 from harness.verdict.advice import addressed
 from harness.verdict.triage import Triage, verdict_of
@@ -64,7 +65,7 @@ class LayerAnswer:
     def warnings(self) -> tuple[str, ...]:
         """Those of the layers, and layers out of tolerance behind outputs that are within it."""
         first = self.layers.first_over
-        if first is None or self.triage.verdict != "pass":
+        if first is None or fails(self.triage.verdict):
             return warnings(self.layers)
         count = len(self.layers.over)
         many = "1 tensor is" if count == 1 else f"{count} tensors are"

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from harness.records import Record
 from harness.report.baseline import Difference
 from harness.report.changes import one_line, regressions
-from harness.report.collect import BAD
 
 LIMIT = 4000
 
@@ -25,7 +24,7 @@ def of_records(records: Iterable[Record]) -> list[str]:
     found = []
     for record in records:
         title = f"{record.model} {record.precision} {record.kind}: {record.verdict}"
-        if record.verdict in BAD:
+        if record.fails:
             found.append(command("error", title, f"{record.message}\n{record.reproduce}".strip()))
         elif record.warnings:
             found.append(command("warning", title, "\n".join(record.warnings)))

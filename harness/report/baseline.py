@@ -21,10 +21,9 @@ from typing import Any, Literal
 from harness.errors import UsageError
 from harness.latency.samples import Latency
 from harness.precision import TOLERANCES, Precision
-from harness.records import Record
+from harness.records import Record, severity, worst
 from harness.report.gate import DEFAULT_GATE, Change, Gate, compare
 from harness.report.keys import CaseKey, by_case, differences, largest, latencies_of, machine, number
-from harness.report.overview import SEVERITY, worst
 
 Status = Literal["regression", "improvement", "same", "undecided", "not comparable", "new", "gone"]
 JUDGED = ("outputs", "accuracy", "latency", "engine", "metamorphic")
@@ -103,13 +102,10 @@ def _verdict(key: CaseKey, old: Sequence[Record], new: Sequence[Record]) -> Diff
     if key.kind == "latency" and "unverified" in (before, after):
         return Difference(key, "verdict", "same", f"{before} -> {after}")
     status: Status = "same"
-    if _rank(after) != _rank(before):
-        status = "regression" if _rank(after) > _rank(before) else "improvement"
+    if severity(after) != severity(before):
+        worse = severity(after) > severity(before) and not all(r.allowed for r in new if r.verdict == after)
+        status = "regression" if worse else "improvement" if severity(after) < severity(before) else "same"
     return Difference(key, "verdict", status, f"{before} -> {after}" if before != after else after)
-
-
-def _rank(verdict: str) -> int:
-    return SEVERITY.index(verdict) if verdict in SEVERITY else len(SEVERITY)
 
 
 def _figure(key: CaseKey, figure: str, old: Sequence[Record], new: Sequence[Record]) -> list[Difference]:

@@ -17,8 +17,6 @@ from harness.records import Kind, Record, Verdict
 from harness.report.plain import dumps
 from harness.report.results import JOURNAL, Results, TestOutcome
 
-BAD = frozenset({"precision-limited", "engine-suspect", "fail", "error"})
-
 
 @dataclass(frozen=True)
 class Phase:
@@ -128,7 +126,8 @@ def now() -> str:
 
 def record_from(raw: Mapping[str, Any]) -> Record:
     """A record from its JSON."""
-    return Record(**{**raw, "warnings": tuple(raw.get("warnings", ()))})
+    lists = {key: tuple(raw.get(key, ())) for key in ("warnings", "caveats")}
+    return Record(**{**raw, **lists})
 
 
 def outcome(nodeid: str, phases: Sequence[Phase]) -> TestOutcome:
@@ -145,7 +144,7 @@ def worst_of(phases: Sequence[Phase]) -> Phase:
 
 def untold(worst: Phase, told: Sequence[Record]) -> Verdict | None:
     """The verdict of a test, by its worst phase, that the records which it told do not give."""
-    if worst.outcome in ("failed", "error", "xfailed") and not any(r.verdict in BAD for r in told):
+    if worst.outcome in ("failed", "error", "xfailed") and not any(r.fails for r in told):
         return "fail" if worst.checked else "error"
     silent: Mapping[str, Verdict] = {"skipped": "skipped", "passed": "pass"}
     return None if told else silent.get(worst.outcome)

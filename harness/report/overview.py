@@ -8,13 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.precision import Precision
-from harness.records import Record
+from harness.records import Record, worst
 from harness.report.keys import largest, number
 
-SEVERITY = (
-    "skipped", "pass", "unverified", "precision-limited", "fail", "engine-suspect", "error",
-)  # fmt: skip
-"""Verdicts, the worst last."""
 _FIGURE = re.compile(r"'[^']*'|(\d+\.\d+(?:e[+-]?\d+)?)")
 """A name in quotes, which is kept, or a figure."""
 
@@ -25,7 +21,8 @@ class Row:
 
     `verdicts` is kind -> worst verdict.  `mre` is the largest of all outputs, `limit` its bound; `drop` is
     that of the task metric; `build_s` is None for an engine from the cache;
-    `p50_s` is that of the first shape measured; `warnings` counts those of `distinct`.
+    `p50_s` is that of the first shape measured; `warnings` counts those of `distinct`.  `caveats`: what the
+    verdict cannot see, and verdicts that were let through.
     """
 
     model: str
@@ -40,6 +37,7 @@ class Row:
     cached: bool = False
     p50_s: float | None = None
     warnings: int = 0
+    caveats: tuple[str, ...] = ()
 
 
 def overview(records: Iterable[Record]) -> tuple[Row, ...]:
@@ -55,11 +53,6 @@ def overview(records: Iterable[Record]) -> tuple[Row, ...]:
 def _place(precision: str) -> int:
     known = [str(one) for one in Precision]
     return known.index(precision) if precision in known else len(known)
-
-
-def worst(verdicts: Iterable[str]) -> str:
-    """The most severe of `verdicts`; one that is not known counts as the worst."""
-    return max(verdicts, key=lambda v: SEVERITY.index(v) if v in SEVERITY else len(SEVERITY))
 
 
 def _row(model: str, precision: str, backend: str, group: Sequence[Record]) -> Row:
@@ -80,7 +73,15 @@ def _row(model: str, precision: str, backend: str, group: Sequence[Record]) -> R
         cached=bool(engine.get("hit", False)),
         p50_s=next((number(r.data.get("p50_s")) for r in group if r.kind == "latency"), None),
         warnings=len(distinct(warning for record in group for warning in record.warnings)),
+        caveats=tuple(caveats(group)),
     )
+
+
+def caveats(records: Iterable[Record]) -> list[str]:
+    """What the verdicts of a case cannot see, each once, and those that the user lets through."""
+    every = list(records)
+    through = dict.fromkeys(f"{r.verdict} is allowed" for r in every if r.allowed)
+    return [*through, *distinct(text for record in every for text in record.caveats)]
 
 
 def distinct(warnings: Iterable[str]) -> list[str]:

@@ -16,7 +16,8 @@ from harness.report.plain import dumps, write_text
 
 # History of the schema; a reader takes every version up to its own.
 # 1: run, times, command, environment, options, records, tests.
-SCHEMA = 1
+# 2: verdicts undecided, reference-limited, not-deployable, export-suspect; `caveats`, `allowed` of a record.
+SCHEMA = 2
 RESULTS = "results.json"
 JOURNAL = "records.jsonl"
 UNFINISHED = "the run ended during this test"

@@ -13,10 +13,9 @@ from dataclasses import replace
 from harness.errors import UsageError
 from harness.latency.samples import milliseconds
 from harness.precision import Precision
-from harness.records import Record
+from harness.records import Record, worst
 from harness.report.gate import compare
 from harness.report.keys import case_key, latency_of, number
-from harness.report.overview import worst
 
 LOWER = frozenset(Precision) - {Precision.FP32, Precision.TF32}
 

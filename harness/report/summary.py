@@ -9,7 +9,6 @@ from harness.records import Record
 from harness.report import proposals
 from harness.report.baseline import Difference
 from harness.report.changes import counts, one_line, regressions
-from harness.report.collect import BAD
 from harness.report.overview import overview
 from harness.report.plain import write_text
 from harness.report.results import Results
@@ -27,7 +26,7 @@ def write(results: Results, folder: Path, differences: Sequence[Difference] = ()
 def lines(results: Results, differences: Sequence[Difference] = (), trouble: str = "") -> list[str]:
     """The page: what ran where, the table of verdicts, what regressed, each failure with its command."""
     rows = [cells(row) for row in overview(results.records)]
-    bad = [record for record in results.records if record.verdict in BAD]
+    bad = [record for record in results.records if record.fails]
     changed = _changed(differences, trouble) if differences or trouble else []
     proposed = _proposals(results.records)
     table = ["", *_table(rows)]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from harness.report.overview import Row
 
-HEAD = ("model", "precision", "verdict", "mre", "limit", "task drop", "build", "p50")
+HEAD = ("model", "precision", "verdict", "mre", "limit", "task drop", "build", "p50", "but")
 
 
 def table(rows: Iterable[Row]) -> list[str]:
@@ -22,8 +22,8 @@ def cells(row: Row) -> Sequence[str]:
     noun = "warning" if row.warnings == 1 else "warnings"
     verdict = f"{row.verdict}, {row.warnings} {noun}" if row.warnings else row.verdict
     drop = "" if row.drop is None else f"{row.drop:+.4f}"
-    name = one_line(row.model)
-    return (name, row.precision, verdict, sci(row.mre), sci(row.limit), drop, build, seconds(row.p50_s))
+    name, but = one_line(row.model), one_line("; ".join(row.caveats), 200)
+    return (name, row.precision, verdict, sci(row.mre), sci(row.limit), drop, build, seconds(row.p50_s), but)
 
 
 def sci(value: float | None) -> str:

@@ -17,6 +17,7 @@ from harness.engines.controls import quantized_only, without_tf32
 from harness.engines.engine import BuiltEngine
 from harness.errors import BackendUnavailableError, UsageError
 from harness.precision import Precision, PrecisionPlan
+from harness.records import fails
 from harness.spec.model_spec import BuildSpec
 from harness.spec.terms import Terms
 from harness.verdict.triage import Triage
@@ -91,7 +92,7 @@ def _question(
 
 def _worst(question: Question, passing: bool) -> tuple[Task, Answer]:
     found = [(task, answer(question, task)) for task in tasks_of(question.spec, question.feeds)]
-    failed = [pair for pair in found if pair[1].triage.verdict != "pass"]
+    failed = [pair for pair in found if fails(pair[1].triage.verdict)]
     if not failed and not passing:
         label = f"{question.spec.name}[{question.precision}]"
         raise UsageError(
@@ -139,7 +140,5 @@ def _size(found: OutputsComparison) -> float:
 
 def failing(records: Sequence[Any]) -> list[str]:
     """The ids of the cases whose outputs or layers failed, in the order of the records."""
-    from harness.report.collect import BAD
-
-    bad = [record for record in records if record.verdict in BAD and record.kind in ("outputs", "layers")]
+    bad = [record for record in records if record.fails and record.kind in ("outputs", "layers")]
     return list(dict.fromkeys(f"{record.model}-{record.precision}" for record in bad))

@@ -18,6 +18,7 @@ from harness.data.inputs import Feeds
 from harness.data.shapes import Case as ShapeCase
 from harness.data.shapes import cases_of
 from harness.precision import Precision
+from harness.records import fails
 from harness.spec.model_spec import ModelSpec, Shape
 from harness.spec.terms import Terms
 from harness.verdict.advice import addressed
@@ -132,7 +133,7 @@ def feeds_needed(feeds: Feeds, shapes: Mapping[str, Shape]) -> int:
 
 def explain(label: str, answers: Sequence[Answer], reproduce: str) -> str:
     """One text for all shapes that fail: the first in full, the others in a line each, advice, command."""
-    failed = [answer for answer in answers if answer.triage.verdict != "pass"]
+    failed = [answer for answer in answers if fails(answer.triage.verdict)]
     advice = dict.fromkeys(answer.triage.advice for answer in failed if answer.triage.advice)
     first = failed[0]
     own = max((floor.mre for floor in first.floor.values()), default=0.0)

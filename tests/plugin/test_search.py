@@ -1,5 +1,9 @@
 """`--trt-search-fp32` in a run: recorded, proposed, and only where it is asked for."""
 
+# These load extension modules, once and for all, before a run in this process does.
+import harness.engines.subject
+import harness.plugin.preflight
+import harness.verdict.validate  # noqa: F401
 from harness.report import results as results_json
 from tests.helpers.project import only_run, run, write_case
 

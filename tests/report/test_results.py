@@ -6,11 +6,11 @@ import json
 import pytest
 
 from harness.errors import UsageError
-from harness.records import Record
+from harness.records import Record, worst
 from harness.report import results as results_json
 from harness.report import summary
 from harness.report.collect import Collector, Phase, case_in, kind_of, outcome
-from harness.report.overview import distinct, overview, worst
+from harness.report.overview import distinct, overview
 from harness.report.plain import dumps, write_text
 from harness.report.results import Results, TestOutcome
 from harness.report.terminal import seconds, table

@@ -27,9 +27,13 @@ GLYPHS: Mapping[str, str] = {
     "pass": "✓",
     "skipped": "-",
     "unverified": "?",
+    "undecided": "?",
     "precision-limited": "◐",
-    "engine-suspect": "✗",
     "fail": "✗",
+    "engine-suspect": "✗",
+    "reference-limited": "◑",
+    "not-deployable": "⊘",
+    "export-suspect": "✗",
     "error": "!",
 }
 

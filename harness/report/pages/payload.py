@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from harness.records import Record
-from harness.report.collect import BAD
+from harness.records import VERDICTS, Record, severity, worst
 from harness.report.keys import largest, number
-from harness.report.overview import SEVERITY, distinct, worst
+from harness.report.overview import caveats, distinct
 
 DIGITS = 5
 LAYER_COLUMNS = (
@@ -46,7 +45,7 @@ def _model(name: str, group: Sequence[Record]) -> dict[str, Any]:
         "name": name,
         "verdict": worst(record.verdict for record in group),
         "cases": [_case(*key, found) for key, found in cases.items()],
-        "failures": [_failure(i, r) for i, found in named.items() for r in found if r.verdict in BAD],
+        "failures": [_failure(i, r) for i, found in named.items() for r in found if r.fails],
         "outputs": [row for i, found in named.items() for r in found for row in _outputs(i, r)],
         "latency": [_latency(i, r) for i, found in named.items() for r in found if _measured(r)],
         "layers": [_layers(i, r) for i, found in named.items() for r in found if _list(r.data.get("layers"))],
@@ -75,6 +74,7 @@ def _case(precision: str, backend: str, run: str, found: Sequence[Record]) -> di
         "nodes": dict(_mapping(got.get("nodes"))),
         "kept": _kept(got.get("fp32_kept"), _mapping(_mapping(manifest.get("lowering")).get("kept"))),
         "advice": next((r.data["advice"] for r in found if r.data.get("advice")), ""),
+        "caveats": caveats(found),
         "warnings": distinct(w for record in found for w in record.warnings),
         "skipped": list(dict.fromkeys(r.message for r in found if r.verdict == "skipped" and r.message)),
         "hashes": {"manifest": manifest.get("hash"), **_flat(_mapping(manifest.get("hashes")))},
@@ -223,4 +223,8 @@ def counts(records: Iterable[Record]) -> dict[str, int]:
     for r in records:
         cases.setdefault((r.model, r.precision, r.backend, r.run), []).append(r.verdict)
     found = [worst(verdicts) for verdicts in cases.values()]
-    return {verdict: found.count(verdict) for verdict in reversed(SEVERITY) if verdict in found}
+    return {
+        verdict: found.count(verdict)
+        for verdict in sorted(VERDICTS, key=severity, reverse=True)
+        if verdict in found
+    }

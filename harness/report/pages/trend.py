@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from harness.errors import UsageError
-from harness.records import Record
+from harness.records import Record, severity
 from harness.report.keys import CaseKey, case_key, latency_of, machine, number
 from harness.report.merge import apart
-from harness.report.overview import SEVERITY
 from harness.report.pages.html import GLYPHS, render
 from harness.report.pages.payload import short
 from harness.report.results import Results
@@ -83,7 +82,7 @@ def _case(key: CaseKey, records: Mapping[int, Record], count: int) -> dict[str, 
         "figures": {name: [_figure(records.get(i), name) for i in range(count)] for name in figures},
         "spread": [_spread(records.get(i)) for i in range(count)] if key.kind == "latency" else [],
         "limit": short(last.data.get("limit", last.data.get("allowed_drop"))),
-        "severity": SEVERITY.index(last.verdict) if last.verdict in SEVERITY else len(SEVERITY),
+        "severity": severity(last.verdict),
         "change": _change([_figure(record, figures[0]) for record in _comparable(records)]),
     }
 

@@ -74,7 +74,7 @@ function cases(model) {
       { title: "Engine", get: (c) => c.engine_bytes, num: true, show: bytes },
       { title: "Build", get: (c) => c.build_s, num: true, show: seconds },
       { title: "Stays FP32", get: (c) => c.kept.length, num: true, show: (_, c) => kept(c) },
-      { title: "Notes", get: (c) => [...c.warnings, ...c.skipped, c.advice].filter(Boolean).join("; "), wrap: true },
+      { title: "Notes", get: (c) => [...c.caveats.map((text) => `but ${text}`), ...c.warnings, ...c.skipped, c.advice].filter(Boolean).join("; "), wrap: true },
     ],
   }));
 }
