@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from harness.errors import DiedError, RunError
+from harness.isolation import start
 
 FINE, RAISED = b".", b"!"
 IDLE_S = 30.0
@@ -26,9 +27,13 @@ IDLE_S = 30.0
 
 CALL, ANSWER, SAID = "call", "answer", "stderr"
 CHILD = """
-import json, sys
-sys.path[:] = json.loads(sys.argv[1])
+import importlib.machinery, importlib.util, json, sys
+told = json.loads(sys.argv[1])
+spec = importlib.machinery.PathFinder.find_spec("harness", [told["root"]])
+sys.modules["harness"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sys.modules["harness"])
 from harness.isolation import child
+child.settle(**told)
 child.serve()
 """
 
@@ -41,10 +46,15 @@ class Child:
 
     def __init__(self, said: Path) -> None:
         self.around, self.used, self.sound = surroundings(), False, False
-        command = [sys.executable, "-c", CHILD, json.dumps(sys.path)]
+        command = start.python("-c", CHILD, json.dumps(_told()))
         with said.open("wb") as file:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=file,
+                cwd=start.NEUTRAL,
+                env=start.environment(),
             )
 
     def run(self, folder: Path, limit_s: float) -> int | None:
@@ -97,6 +107,19 @@ def surroundings() -> tuple[Any, ...]:
     variables = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
     cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     return os.getpid(), variables, list(sys.path), os.getcwd(), cpus
+
+
+def _told() -> dict[str, Any]:
+    """The arguments of `settle`, and where this package lies: the child runs the same one."""
+    root = Path(__file__).resolve().parents[2]
+    path = [entry for entry in sys.path if isinstance(entry, str)]
+    return {"root": str(root), "path": path, "folder": os.getcwd()}
+
+
+def settle(root: str, path: list[str], folder: str) -> None:
+    """Import what the parent imports, and stand where it stands: relative paths mean the same files."""
+    sys.path[:] = start.module_path(sys.path, [*path, root], folder)
+    os.chdir(folder)
 
 
 def serve() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import cached_property
@@ -10,6 +11,7 @@ from typing import Any
 
 from harness import processors
 from harness.backends.cuda.gpus import Pool, gpu_names, uses_gpus
+from harness.isolation import start
 from harness.plugin.run import Run
 from harness.plugin.selection import Case
 from harness.report.collect import case_in
@@ -41,6 +43,12 @@ class Parallel:
         options = self._run.options
         names = gpu_names() if uses_gpus(options.backend, options.provider) else ()
         return Pool(names, self._workers, processors.allowed())
+
+    def pytest_xdist_setupnodes(self, specs: Iterable[Any]) -> None:
+        """Start workers of this machine without the current folder in their path; they get pytest's own."""
+        for spec in specs:
+            if spec.popen and not spec.python:
+                spec.python = shlex.join(start.python())
 
     def pytest_configure_node(self, node: Any) -> None:
         """Tell a worker its GPU before it starts."""

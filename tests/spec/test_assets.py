@@ -30,7 +30,7 @@ def downloads(monkeypatch):
     packages["npm:@org/thing@1.0"] = {"package/data/model.onnx": CONTENT}
     asked = []
 
-    def run(package, command):
+    def run(package, command, _):
         asked.append(package)
         folder = next(arg.partition("=")[2] for arg in command if arg.startswith("--") and "dest" in arg)
         if package.startswith("npm:"):
@@ -39,7 +39,7 @@ def downloads(monkeypatch):
             write_wheel(os.path.join(folder, "thing-1.0-py3-none-any.whl"), packages[package])
 
     monkeypatch.setattr(fetching, "_run", run)
-    monkeypatch.setattr(fetching.shutil, "which", lambda name: name)
+    monkeypatch.setattr(fetching.start, "tool", lambda name: name)
     return asked
 
 
@@ -151,7 +151,7 @@ def test_what_pip_says_is_one_line(tmp_path, monkeypatch):
 
 
 def test_npm_that_is_not_installed(tmp_path, monkeypatch):
-    monkeypatch.setattr(fetching.shutil, "which", lambda _: None)
+    monkeypatch.setattr(fetching.start, "tool", lambda _: None)
     with pytest.raises(UsageError, match="needs npm, which is not installed"):
         fetching.fetch_members([member_of("npm:thing@1.0")], tmp_path)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 import subprocess
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from harness.errors import BackendUnavailableError
+from harness.isolation import start
 
 CPU_PROVIDER = "CPUExecutionProvider"
 SMI_S = 60.0
@@ -41,12 +41,14 @@ def asked_of_smi(*arguments: str) -> list[str]:
 
     Raises BackendUnavailableError where it hangs, as it does with a driver that is stuck.
     """
-    tool = shutil.which("nvidia-smi")
+    tool = start.tool("nvidia-smi")
     if tool is None:
         return []
     command = [tool, *arguments]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SMI_S)
+        answer = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=SMI_S, cwd=start.NEUTRAL
+        )
     except subprocess.TimeoutExpired as error:
         raise BackendUnavailableError(f"nvidia-smi did not answer within {SMI_S:g} s: {tool}") from error
     return answer.stdout.splitlines() if answer.returncode == 0 else []
