@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from harness.spec.tensors import DataSource
 from harness.spec.types import (
+    Capability,
     CodeRef,
     Count,
     FilePath,
@@ -134,7 +135,10 @@ class BenchmarkSpec(Part):
 
 
 class BuildSpec(Part):
-    """Builder options of TensorRT; those that a backend cannot honour are refused, never dropped."""
+    """Builder options of TensorRT; those that a backend cannot honour are refused, never dropped.
+
+    `compute_capabilities`: GPUs that a TensorRT-RTX engine is for; empty leaves the choice to its builder.
+    """
 
     typing: Literal["strong", "weak"] = "strong"
     tf32: bool = False
@@ -147,6 +151,7 @@ class BuildSpec(Part):
     plugins: tuple[str, ...] = ()
     dla_core: Annotated[int, Field(ge=0)] | None = None
     calibration_cache: str | None = None
+    compute_capabilities: tuple[Capability, ...] = ()
 
 
 Property = Literal[

@@ -16,6 +16,7 @@ _PIN = (
 )
 _CODE = r"[^:\x00-\x1f]+\.py:[A-Za-z_][A-Za-z0-9_]*"
 _PATH = r"^[^\x00\r\n]+$"
+_CAPABILITY = r"^[1-9][0-9]?\.[0-9]$"
 
 PATTERN_RULES: Mapping[str, str] = MappingProxyType(
     {
@@ -25,12 +26,16 @@ PATTERN_RULES: Mapping[str, str] = MappingProxyType(
         f"^{_CODE}$": "must be file.py:function",
         f"^(top1|{_CODE})$": "must be top1 or file.py:function",
         _PATH: "must be a path, on one line",
+        _CAPABILITY: "must be a compute capability in quotes, as 8.9",
     }
 )
 """What each pattern asks for, in words."""
 
 SafeName = Annotated[str, Field(pattern=_SAFE_NAME, max_length=100)]
 """Names that become test ids, file names and HTML anchors as they are."""
+
+Capability = Annotated[str, Field(pattern=_CAPABILITY)]
+"""A GPU's compute capability."""
 
 Sha256 = Annotated[str, Field(pattern=_SHA256)]
 PackagePin = Annotated[str, Field(pattern=_PIN, max_length=200)]

@@ -40,6 +40,7 @@ FULL = {
         "hardware_compatibility": "ampere_plus",
         "plugins": ["a"],
         "dla_core": 0,
+        "compute_capabilities": ["8.9"],
     },
     "exceptions": [{"property": "static", "reason": "r"}],
 }

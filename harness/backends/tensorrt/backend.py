@@ -37,7 +37,7 @@ from harness.backends.tensorrt.builder.fence import PRODUCTS, fence
 from harness.backends.tensorrt.builder.mark import Marking
 from harness.backends.tensorrt.builder.timing import TimingCache
 from harness.backends.tensorrt.origin import Origin
-from harness.backends.tensorrt.rtx import gpu_refusal
+from harness.backends.tensorrt.rtx import gpu_refusal, plan_refusal, targets_for
 from harness.backends.tensorrt.run.engine import TensorRTEngine
 from harness.errors import BackendError, BuildError, NotHonouredError, RunError
 from harness.graph import file as onnx_file
@@ -115,7 +115,7 @@ class TensorRTBackend:
         if reasons := refusals(lowered, request.options):
             raise BuildError(f"{what}: {self.bindings}: {'; '.join(reasons)}")
         onnx_file.write(self._parsed(fence(lowered.model), what), folder / ONNX)
-        task = _task(request)
+        task = self._task(request)
         if request.engine is not None:
             return self._adopt(request.engine, task, folder, what)
         built = self._inspected(self._built(request, task, folder, what), task, folder / PLAN)
@@ -124,6 +124,23 @@ class TensorRTBackend:
         found = audit(built, task.precision, task.kept, outputs)
         size = (folder / PLAN).stat().st_size
         return replace(found, details={**found.details, "engine_bytes": size})
+
+    def _task(self, request: BuildRequest) -> BuildTask:
+        return BuildTask(
+            precision=request.lowered.plan.precision,
+            profiles=request.profiles,
+            options=self._aimed(request.options),
+            kept=kept_by_plan(request.lowered),
+            base=request.base.resolve(),
+            network=NetworkCode(request.network, request.weights) if request.network else None,
+        )
+
+    def _aimed(self, options: BuildSpec) -> BuildSpec:
+        """The options with the GPU that is here as the target, where the builder by itself would miss it."""
+        if not self.bindings.rtx or options.compute_capabilities:
+            return options
+        targets = targets_for(self.bindings.api, gpu_facts().get("compute_capability", ""))
+        return options.model_copy(update={"compute_capabilities": targets})
 
     def load(self, folder: Path, face: Face = "verified") -> Engine:
         """Open the plan in `folder`; both faces are the same plan.  Raises RunError."""
@@ -210,18 +227,10 @@ class TensorRTBackend:
         if why := self.can_run():
             raise RunError(f"{plan}: {self.bindings} cannot run here: {why}")
         gpu = device.open_device(self.cuda)
+        if why := plan_refusal(task.options.compute_capabilities, gpu.info().compute_capability):
+            gpu.close()
+            raise RunError(f"{plan}: {why}")
         return TensorRTEngine.open(self.bindings, plan, gpu, origin, task.options, task.base)
-
-
-def _task(request: BuildRequest) -> BuildTask:
-    return BuildTask(
-        precision=request.lowered.plan.precision,
-        profiles=request.profiles,
-        options=request.options,
-        kept=kept_by_plan(request.lowered),
-        base=request.base.resolve(),
-        network=NetworkCode(request.network, request.weights) if request.network else None,
-    )
 
 
 def refusals(lowered: LoweredModel, options: BuildSpec) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.backends.tensorrt import rtx as trt_rtx
 from harness.backends.tensorrt.bindings import Bindings
 from harness.errors import BuildError, NotHonouredError
 from harness.precision import Precision
@@ -36,7 +37,9 @@ def _reasons(bindings: Bindings, precision: Precision, options: BuildSpec) -> It
         yield 'calibration_cache goes with typing = "weak"; strongly typed engines take ranges from the graph'
     yield from _unknown_names(bindings.api, options)
     if bindings.rtx:
-        yield from _rtx_reasons(options)
+        yield from _rtx_reasons(bindings.api, options)
+    elif options.compute_capabilities:
+        yield "compute_capabilities goes with TensorRT-RTX; TensorRT builds for the GPU that is here"
 
 
 def _unknown_names(api: trt.Module, options: BuildSpec) -> Iterator[str]:
@@ -48,7 +51,9 @@ def _unknown_names(api: trt.Module, options: BuildSpec) -> Iterator[str]:
         yield f"hardware_compatibility = {level!r}: no such level"
 
 
-def _rtx_reasons(options: BuildSpec) -> Iterator[str]:
+def _rtx_reasons(api: trt.Module, options: BuildSpec) -> Iterator[str]:
+    if wrong := trt_rtx.target_refusal(api, options.compute_capabilities):
+        yield wrong
     if options.hardware_compatibility is not None:
         yield "hardware_compatibility is not supported; its engines fit every RTX GPU by themselves"
     if options.version_compatible:
@@ -75,6 +80,8 @@ def apply(
     _set_level(config, options.optimization_level)
     _set_compatibility(api, config, options.hardware_compatibility)
     _set_dla(api, builder, config, options.dla_core)
+    if options.compute_capabilities:
+        trt_rtx.set_targets(api, config, options.compute_capabilities)
 
 
 def load_plugins(

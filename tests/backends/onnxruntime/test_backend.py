@@ -55,6 +55,7 @@ class TestRefusal:
             {"plugins": ["x.so"]},
             {"dla_core": 0},
             {"hardware_compatibility": "ampere_plus"},
+            {"compute_capabilities": ["8.9"]},
         ],
     )
     def test_options_of_tensorrt_are_refused_by_name(

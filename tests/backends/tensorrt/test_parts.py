@@ -24,7 +24,6 @@ from harness.backends.tensorrt.builder.progress import Monitor
 from harness.backends.tensorrt.builder.timing import TimingCache
 from harness.backends.tensorrt.library import split_version
 from harness.backends.tensorrt.log import Log, Message, loud, made, words
-from harness.backends.tensorrt.rtx import gpu_refusal
 from harness.backends.tensorrt.run.unfused import onnx_name
 from harness.errors import BackendError, BackendUnavailableError, BuildError, DataError, RunError
 from harness.lowering.lower import lower
@@ -184,13 +183,6 @@ def test_missing_bindings_say_how_to_install_them(monkeypatch: pytest.MonkeyPatc
 def test_versions_say_how_networks_are_typed(name: str, version: str, strong: bool, weak: bool) -> None:
     bindings = trt_bindings.bindings_of(name, SimpleNamespace(__version__=version))
     assert (bindings.strong, bindings.weak) == (strong, weak)
-
-
-def test_gpus_that_rtx_does_not_serve_are_named() -> None:
-    members = dict.fromkeys(("NONE", "CURRENT", "SM75", "SM89", "SM120"))
-    api: Any = SimpleNamespace(ComputeCapability=SimpleNamespace(__members__=members))
-    assert gpu_refusal(api, "8.9") is gpu_refusal(api, "12.0") is None
-    assert gpu_refusal(api, "9.0") == "it runs on GPUs of compute capability 7.5, 8.9, 12.0, not 9.0"
 
 
 @pytest.mark.parametrize(

@@ -219,6 +219,8 @@ def test_the_builders_own_words_end_a_failed_build(bindings: Bindings, tmp_path:
         ({"memory_pools": {"dla_managed_sram": 1}}, "memory_pools"),
         ({"memory_pools": {"swimming": 1}}, "no such pool; it has .*workspace"),
         ({"calibration_cache": "x.cache"}, "calibration_cache goes with"),
+        ({"compute_capabilities": ["9.0"]}, "compute_capabilities: 9.0: it builds for 7.5"),
+        ({"compute_capabilities": ["8.9", "8.9"]}, "compute_capabilities: 8.9 stands there twice"),
     ],
 )
 def test_an_option_that_rtx_would_drop_is_refused(
