@@ -6,7 +6,10 @@ import pytest
 
 
 def test_engine(case, subject, ranges, built, backend_info, record, reproduce):
-    """The engine was built; the backend's audit of requested against actual finds no broken promise."""
+    """The engine was built; the backend's audit of requested against actual finds no broken promise.
+
+    Where nothing tells whether a promise is kept, the engine is unverified.
+    """
     audit = built.manifest.audit
     data = {
         "build_s": None if built.hit else built.manifest.build_s,
@@ -17,7 +20,8 @@ def test_engine(case, subject, ranges, built, backend_info, record, reproduce):
         "manifest": built.manifest.to_json(),
         "ranges": ranges.to_json(),
     }
-    verdict, message = ("fail", "; ".join(audit.problems)) if audit.problems else ("pass", "")
+    verdict = "fail" if audit.problems else "unverified" if audit.unknown else "pass"
+    message = "; ".join(audit.problems or audit.unknown)
     warnings = (*subject.remarks, *ranges.warnings)
     record(verdict, data=data, message=message, manifest=built.manifest.hash, warnings=warnings)
     if audit.problems:

@@ -84,7 +84,8 @@ class Audit:
     """What was asked and what was got.
 
     `nodes` counts nodes (ONNX Runtime) or layers (TensorRT) by the precision they really run in;
-    `problems` are broken promises, each one a failure; `messages` is what the builder said.
+    `problems` are broken promises, each one a failure; `unknown` is what nothing tells, neither kept nor
+    broken; `messages` is what the builder said.
     """
 
     requested: Precision
@@ -93,6 +94,7 @@ class Audit:
     problems: tuple[str, ...] = ()
     messages: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
 
 
 class Engine(Protocol):

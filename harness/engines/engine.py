@@ -80,7 +80,7 @@ class Manifest:
     @property
     def audit(self) -> Audit:
         """What the backend found when the engine was built."""
-        tuples = {key: tuple(self.got[key]) for key in ("fp32_kept", "problems", "messages")}
+        tuples = {key: tuple(self.got[key]) for key in ("fp32_kept", "problems", "unknown", "messages")}
         return Audit(**{**self.got, **tuples, "requested": Precision(self.got["requested"])})
 
     def to_json(self) -> dict[str, Any]:

@@ -228,7 +228,10 @@ class Engine:
         return Context(self)
 
     def create_engine_inspector(self) -> Any:
-        return SimpleNamespace(get_engine_information=lambda _: self.faults.layers)
+        self.inspector = SimpleNamespace(
+            execution_context=None, get_engine_information=lambda _: self.faults.layers
+        )
+        return self.inspector
 
     def say(self) -> None:
         self.logger.log(self.api.ILogger.Severity.ERROR, self.faults.words)

@@ -35,7 +35,9 @@ from harness.backends.tensorrt.builder.axes import attribute_axes
 from harness.backends.tensorrt.builder.build import Aids, BuildTask, Built, NetworkCode, build, build_by_name
 from harness.backends.tensorrt.builder.fence import PRODUCTS, fence
 from harness.backends.tensorrt.builder.mark import Marking
+from harness.backends.tensorrt.builder.names import barred, without_words
 from harness.backends.tensorrt.builder.timing import TimingCache
+from harness.backends.tensorrt.layers import completed
 from harness.backends.tensorrt.origin import Origin
 from harness.backends.tensorrt.rtx import gpu_refusal, plan_refusal, targets_for
 from harness.backends.tensorrt.run.engine import TensorRTEngine
@@ -114,14 +116,15 @@ class TensorRTBackend:
             raise NotHonouredError(f"{what}: {why}")
         if reasons := refusals(lowered, request.options):
             raise BuildError(f"{what}: {self.bindings}: {'; '.join(reasons)}")
-        onnx_file.write(self._parsed(fence(lowered.model), what), folder / ONNX)
+        model = self._parsed(fence(lowered.model), what)
+        onnx_file.write(without_words(model) if request.options.typing == "weak" else model, folder / ONNX)
         task = self._task(request)
         if request.engine is not None:
             return self._adopt(request.engine, task, folder, what)
         built = self._inspected(self._built(request, task, folder, what), task, folder / PLAN)
         write_record(folder, task, built, self._origin(built.version))
         outputs = [value.name or "" for value in lowered.model.graph.outputs]
-        found = audit(built, task.precision, task.kept, outputs)
+        found = audit(built, task.precision, task.kept, outputs, weak=task.options.typing == "weak")
         size = (folder / PLAN).stat().st_size
         return replace(found, details={**found.details, "engine_bytes": size})
 
@@ -133,6 +136,7 @@ class TensorRTBackend:
             kept=kept_by_plan(request.lowered),
             base=request.base.resolve(),
             network=NetworkCode(request.network, request.weights) if request.network else None,
+            barred=barred(request.lowered.model),
         )
 
     def _aimed(self, options: BuildSpec) -> BuildSpec:
@@ -195,11 +199,16 @@ class TensorRTBackend:
             raise BuildError(f"{what}: {error}") from error
 
     def _inspected(self, built: Built, task: BuildTask, plan: Path) -> Built:
-        """With the engine's layers, if its builder did not list them and a GPU can be asked."""
-        if built.engine or self.can_run() is not None:
+        """With what the engine says of its layers, where its builder did not say all and there is a GPU."""
+        listed = bool(built.engine) and not built.unread and any(layer.nodes for layer in built.engine)
+        if listed or self.can_run() is not None:
             return built
         with self._open(plan, self._origin(built.version), task) as engine:
-            return replace(built, engine=engine.facts().layers)
+            try:
+                asked = engine.facts(task.barred).layers
+            except (BuildError, RunError) as error:
+                return replace(built, unread=(*built.unread, str(error)))
+        return replace(built, engine=completed(asked, built.engine), unread=()) if asked else built
 
     def _timing(self) -> TimingCache | None:
         if self.bindings.rtx:
@@ -221,7 +230,8 @@ class TensorRTBackend:
         built = Built("", (), (), (), (), (), 0.0)
         write_record(folder, task, built, unknown)
         details = {"engine_bytes": (folder / PLAN).stat().st_size, "counted": "nothing: a finished engine"}
-        return Audit(task.precision, {}, (), (), (), details)
+        unseen = f"not known: whether it is {task.precision}: a finished engine is taken as it is"
+        return Audit(task.precision, {}, unknown=(unseen,), details=details)
 
     def _open(self, plan: Path, origin: Origin, task: BuildTask) -> TensorRTEngine:
         if why := self.can_run():

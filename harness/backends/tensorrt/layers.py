@@ -1,8 +1,7 @@
-"""The layers of a built engine as data, from the inspector's JSON or from what the builder says.
+"""The layers of a built engine as data, out of the inspector's JSON.
 
-The inspector needs a GPU; TensorRT-RTX's builder says the same at the end of a build, on one line a layer.
 Schemas differ: up to 10.x and RTX 1.4 a tensor has `Format/Datatype` in words, later `Datatype` and `Format`;
-without detailed verbosity a layer is its name alone.
+without detailed verbosity a layer is its name alone, and shapes that are not set leave types untold.
 """
 
 from __future__ import annotations
@@ -11,14 +10,14 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.backends.tensorrt.log import LAYERS
 from harness.backends.tensorrt.network import node_of
 from harness.errors import BuildError
 
-SEPARATORS = "[\x1e\x1f]"
+# Between the words of two ONNX nodes; where a log lost its control characters, nothing is left of it.
+SEPARATORS = re.compile("[\x1e\x1f]|(?<=\\])(?=\\[ONNX Layer: )")
 # Words for one type, in every schema, longest first where one contains another.
 TYPES = (
     ("BF16", ("bf16", "bfloat16")),
@@ -32,9 +31,13 @@ TYPES = (
     ("INT64", ("int64",)),
     ("UINT8", ("uint8",)),
     ("BOOL", ("bool",)),
+    ("E8M0", ("e8m0",)),
 )
 FLOATS = ("FP32", "FP16", "BF16")
 NARROW = ("INT8", "FP8", "INT4", "FP4")
+WEIGHTS, BIAS = "Weights", "Bias"
+# TensorRT 8.6 lists the layers once for each profile; those of the first have no mark.
+PROFILE = re.compile(r" \[profile \d+\]$")
 
 
 @dataclass(frozen=True)
@@ -66,31 +69,72 @@ class EngineLayer:
     constants: tuple[EngineTensor, ...] = ()
 
     @property
+    def told(self) -> bool:
+        """Whether the type of every tensor was told."""
+        return bool(self.type) and all(tensor.dtype for tensor in (*self.inputs, *self.outputs))
+
+    @property
+    def types(self) -> frozenset[str]:
+        """The types that are told: of tensors without single factors, of weights where tensors tell none."""
+        tensors = {tensor.dtype for tensor in (*scaled(self.inputs), *self.outputs)}
+        weights = () if self.told else (part.dtype for part in self.constants if part.name == WEIGHTS)
+        return frozenset(tensors.union(weights) - {""})
+
+    @property
     def precision(self) -> str:
-        """`FP32`, `FP16`, ...; `FP16+FP32` where they meet in it; `other` if it holds no such tensor."""
-        types = {tensor.dtype for tensor in (*self.inputs, *self.outputs)}
-        narrow = types & set(NARROW) & {tensor.dtype for tensor in self.inputs}
-        found = narrow or types & {*FLOATS, *NARROW}
+        """`FP32`, `FP16`, ...; `FP16+FP32` where they meet in it; `other` if it holds no such tensor.
+
+        `unknown` where types that were not told could change the answer.
+        """
+        given = self.inputs if self.told else (*self.inputs, *self.constants)
+        narrow = self.types & set(NARROW) & {tensor.dtype for tensor in given}
+        if not self.told and not narrow and not self._weighted:
+            return "unknown"
+        found = narrow or self.types & {*FLOATS, *NARROW}
         return "+".join(sorted(found)) or "other"
 
+    @property
+    def _weighted(self) -> bool:
+        return any(part.name == WEIGHTS and part.dtype for part in self.constants)
 
-def layers_from_json(text: str) -> tuple[EngineLayer, ...]:
-    """Layers out of `EngineInspector.get_engine_information(JSON)`.  Raises BuildError if it is none."""
+
+def scaled(tensors: Sequence[EngineTensor]) -> tuple[EngineTensor, ...]:
+    """`tensors` without single factors (`alpha`, `beta`), whose type says nothing of what they scale."""
+    return tuple(tensor for tensor in tensors if tensor.count != 1) or tuple(tensors)
+
+
+def operands(tensors: Sequence[EngineTensor]) -> tuple[EngineTensor, ...]:
+    """What a layer computes with: the tensors before the first single factor, which scales a product.
+
+    What follows it is added.  A lone tensor of one element is an operand too.
+    """
+    for number, tensor in enumerate(tensors):
+        if tensor.count == 1 and number > 0:
+            return tuple(tensors[:number])
+    return tuple(tensors)
+
+
+def layers_from_json(text: str, barred: Sequence[str] = ()) -> tuple[EngineLayer, ...]:
+    """Layers out of `EngineInspector.get_engine_information(JSON)`, those of the first profile.
+
+    `barred`: names of ONNX nodes that hold a bar.  Raises BuildError for an answer in another form.
+    """
     try:
         found = json.loads(text, strict=False)["Layers"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        layers = tuple(_from_json(layer, barred) for layer in found)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise BuildError(f"the engine inspector's answer has no layers: {text[:200]!r}") from error
-    return tuple(_from_json(layer) for layer in found)
+    return tuple(layer for layer in layers if not PROFILE.search(layer.name))
 
 
-def _from_json(layer: str | Mapping[str, Any]) -> EngineLayer:
+def _from_json(layer: str | Mapping[str, Any], barred: Sequence[str]) -> EngineLayer:
     if isinstance(layer, str):
         return EngineLayer(layer, "", "", (), (), ())
     return EngineLayer(
-        str(layer.get("Name", "")),
+        str(layer["Name"]),
         str(layer.get("LayerType", "")),
         str(layer.get("TacticName") or layer.get("TacticValue") or ""),
-        nodes_of(str(layer.get("Metadata", ""))),
+        nodes_of(str(layer.get("Metadata", "")), barred),
         tuple(map(_tensor_from_json, layer.get("Inputs", ()))),
         tuple(map(_tensor_from_json, layer.get("Outputs", ()))),
         tuple(_constants_from_json(layer)),
@@ -99,22 +143,27 @@ def _from_json(layer: str | Mapping[str, Any]) -> EngineLayer:
 
 def _constants_from_json(layer: Mapping[str, Any]) -> Iterator[EngineTensor]:
     yield from map(_tensor_from_json, layer.get("Constants", ()))
-    for key in ("Weights", "Bias"):  # convolutions and the like, up to 10.x
-        part = layer.get(key)
-        if isinstance(part, Mapping) and part.get("Count"):
-            yield EngineTensor(key, dtype_of(str(part.get("Type", ""))), "", int(part["Count"]))
+    for key in (WEIGHTS, BIAS):  # convolutions and the like, up to 10.x
+        if part := layer.get(key):
+            yield from part_of_layer(key, part)
+
+
+def part_of_layer(key: str, part: Mapping[str, Any]) -> Iterator[EngineTensor]:
+    """Weights or a bias inside a layer: `{"Type": "Half", "Count": 9408}`; a count of 0 is none."""
+    if count := int(part.get("Count", 0)):
+        yield EngineTensor(key, dtype_of(str(part.get("Type", ""))), "", count)
 
 
 def _tensor_from_json(tensor: Mapping[str, Any]) -> EngineTensor:
     described = str(tensor.get("Format/Datatype") or tensor.get("Format") or "")
     dtype = dtype_of(str(tensor.get("Datatype") or described))
-    return EngineTensor(
-        str(tensor.get("Name", "")), dtype, described, _count(tensor.get("Dimensions", (-1,)))
-    )
+    return EngineTensor(str(tensor["Name"]), dtype, described, count_of(tensor.get("Dimensions", (-1,))))
 
 
-def _count(dimensions: Sequence[int]) -> int:
-    return math.prod(dimensions) if all(size >= 0 for size in dimensions) else 0
+def count_of(dimensions: Sequence[int]) -> int:
+    """The number of elements; 0 where a size is not fixed."""
+    sizes = [int(size) for size in dimensions]
+    return math.prod(sizes) if all(size >= 0 for size in sizes) else 0
 
 
 def dtype_of(words: str) -> str:
@@ -123,49 +172,24 @@ def dtype_of(words: str) -> str:
     return next((name for name, spellings in TYPES if any(s in found for s in spellings)), "")
 
 
-def nodes_of(metadata: str) -> tuple[str, ...]:
+def nodes_of(metadata: str, barred: Sequence[str] = ()) -> tuple[str, ...]:
     """The ONNX nodes named in the metadata of an engine layer, each once, in order."""
-    names = (node_of(part.strip()) for part in re.split(SEPARATORS, metadata))
+    names = (node_of(part.strip(), barred) for part in SEPARATORS.split(metadata))
     return tuple(dict.fromkeys(name for name in names if name is not None))
 
 
-def layers_from_dump(text: str) -> tuple[EngineLayer, ...]:
-    """Layers out of the builder's message that starts with LAYERS."""
-    body = text.removeprefix(LAYERS).split("\n\n")[0]
-    return tuple(_from_line(line) for line in body.split("\n") if line.startswith("Name: "))
+def completed(asked: Sequence[EngineLayer], listed: Sequence[EngineLayer]) -> tuple[EngineLayer, ...]:
+    """The layers `asked` of the inspector, with tensors that the builder `listed` where types were not told.
 
-
-# A list ends where the next key begins: dimensions have brackets of their own.
-LINE = re.compile(
-    r"Name: (?P<name>.*?), LayerType: (?P<type>.*?), Inputs: \[(?P<inputs>.*?)\], "
-    r"(?:Constants: \[(?P<constants>.*?)\], )?Outputs: \[(?P<outputs>.*?)\], "
-    r"TacticName: (?P<tactic>.*?), StreamId: \d+, Metadata: ?(?P<metadata>.*)$"
-)
-TENSOR = re.compile(
-    r"\{ Name: (?P<name>.*?), Dimensions: \[(?P<dims>[^]]*)\].*?"
-    r"Datatype: (?P<dtype>[^,}]*?)(?:, Format: (?P<format>[^}]*?))? ?\}"
-)
-
-
-def _from_line(line: str) -> EngineLayer:
-    found = LINE.match(line)
-    if found is None:
-        return EngineLayer(line.removeprefix("Name: ").split(", LayerType: ")[0], "", "", (), (), ())
-    return EngineLayer(
-        found["name"],
-        found["type"],
-        found["tactic"],
-        nodes_of(found["metadata"]),
-        tuple(_tensors(found["inputs"])),
-        tuple(_tensors(found["outputs"])),
-        tuple(_tensors(found["constants"] or "")),
+    TensorRT 8.6 tells no types of dynamic shapes, with a context or without, but lists them after the build.
+    """
+    named = {layer.name: layer for layer in listed if layer.told}
+    return tuple(
+        replace(layer, inputs=named[layer.name].inputs, outputs=named[layer.name].outputs)
+        if not layer.told and layer.name in named
+        else layer
+        for layer in asked
     )
-
-
-def _tensors(text: str) -> Iterator[EngineTensor]:
-    for found in TENSOR.finditer(text):
-        count = _count([int(size) for size in found["dims"].split(",") if size])
-        yield EngineTensor(found["name"], dtype_of(found["dtype"]), (found["format"] or "").strip(), count)
 
 
 def count_precisions(layers: Iterable[EngineLayer]) -> dict[str, int]:

@@ -15,8 +15,8 @@ Made = TypeVar("Made")
 LOUD = ("INTERNAL_ERROR", "ERROR", "WARNING")
 # Each follows another message on a machine without a driver, and says nothing of the engine.
 NOISE = ("Thread context has not been set!", "[checkMacros.cpp::catchCudaError")
-LAYERS = "Layers:\n"
-"""How the message begins in which a builder lists the engine's layers."""
+LAYERS = ("Layers:\n", "Engine Layer Information:\n")
+"""How the message begins in which a builder lists the engine's layers: from TensorRT 10 on, and before."""
 
 
 @dataclass(frozen=True)

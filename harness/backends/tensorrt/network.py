@@ -116,18 +116,18 @@ def network_outputs(network: trt.INetworkDefinition) -> tuple[NetworkTensor, ...
     return tuple(_tensors(network.get_output(i) for i in range(network.num_outputs)))
 
 
-def network_layers(network: trt.INetworkDefinition) -> tuple[NetworkLayer, ...]:
-    """The network's layers, in order."""
-    return tuple(_layer(network.get_layer(index)) for index in range(network.num_layers))
+def network_layers(network: trt.INetworkDefinition, barred: Sequence[str] = ()) -> tuple[NetworkLayer, ...]:
+    """The network's layers, in order; `barred`: names of ONNX nodes that hold a bar."""
+    return tuple(_layer(network.get_layer(index), barred) for index in range(network.num_layers))
 
 
-def _layer(layer: trt.ILayer | None) -> NetworkLayer:
+def _layer(layer: trt.ILayer | None, barred: Sequence[str]) -> NetworkLayer:
     if layer is None:
         raise BuildError("TensorRT gives no layer for an index below num_layers")
     return NetworkLayer(
         layer.name,
         layer.type.name,
-        node_of(layer.metadata),
+        node_of(layer.metadata, barred),
         tuple(_tensors(layer.get_input(i) for i in range(layer.num_inputs))),
         tuple(_tensors(layer.get_output(i) for i in range(layer.num_outputs))),
     )
@@ -150,8 +150,17 @@ def shape_of(dims: trt.Dims) -> Shape:
 
 
 PREFIX = "[ONNX Layer: "
+BAR = " | "
 
 
-def node_of(metadata: str) -> str | None:
-    """The ONNX node named in the metadata of a network layer, None if it names none."""
-    return metadata.removeprefix(PREFIX).removesuffix("]") if metadata.startswith(PREFIX) else None
+def node_of(metadata: str, barred: Sequence[str] = ()) -> str | None:
+    """The ONNX node named in the metadata of a layer, None if it names none.
+
+    Parsers add their own words behind a bar: doc strings (8.6), local functions (10.x), the nodes around it
+    (RTX).  `barred` are the names of nodes that hold a bar themselves.
+    """
+    if not metadata.startswith(PREFIX):
+        return None
+    said = metadata.removeprefix(PREFIX).removesuffix("]")
+    whole = (name for name in sorted(barred, key=len, reverse=True) if f"{said}{BAR}".startswith(name + BAR))
+    return next(whole, said.split(BAR, 1)[0])

@@ -149,3 +149,30 @@ def test_a_refusal_names_model_and_precision(bench: Bench, tmp_path: Path) -> No
     bench.backend.__dict__["bindings"] = replace(bench.backend.bindings, version=(11, 0))
     with pytest.raises(NotHonouredError, match=r'cnn\[fp16\]: TensorRT .* typing = "weak" uses flags'):
         bench.backend.build(request(Precision.FP16, typing="weak"), tmp_path)
+
+
+@pytest.mark.parametrize("answer", ["", "null", '{"Layers": 3}'])
+def test_an_inspector_that_answers_nothing_leaves_the_audit_without_knowledge(
+    bench: Bench, tmp_path: Path, answer: str
+) -> None:
+    bench.engine.faults.layers = answer
+    audit = bench.backend.build(request(Precision.FP32), tmp_path)
+    assert audit.problems == ()
+    (line,) = audit.unknown
+    assert line.startswith("not known: 1 line of its layers is in no known form: ")
+    assert "answer has no layers" in line
+
+
+def test_the_inspector_is_asked_with_a_context_at_the_usual_shapes(bench: Bench, tmp_path: Path) -> None:
+    bench.backend.build(request(Precision.FP32), tmp_path)
+    asked = bench.engine.inspector.execution_context
+    assert asked.profile == 0
+    assert asked.shapes == {"x": SMALL.shapes["x"].opt}
+
+
+def test_doc_strings_do_not_reach_weak_parsers(bench: Bench, tmp_path: Path) -> None:
+    asked = request(Precision.FP32, typing="weak")
+    for node in asked.lowered.model.graph:
+        node.doc_string = "words"
+    bench.backend.build(asked, tmp_path)
+    assert not any(node.doc_string for node in onnx.load(tmp_path / ONNX).graph.node)

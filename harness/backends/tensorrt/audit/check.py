@@ -6,7 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from harness.backends.base import Audit
 from harness.backends.tensorrt.builder.build import Built
-from harness.backends.tensorrt.layers import NARROW, EngineLayer, count_precisions, layer_of_node
+from harness.backends.tensorrt.layers import (
+    BIAS,
+    NARROW,
+    EngineLayer,
+    count_precisions,
+    layer_of_node,
+    operands,
+)
 from harness.backends.tensorrt.network import NetworkLayer
 from harness.precision import Precision
 
@@ -21,14 +28,17 @@ NEEDS: Mapping[Precision, tuple[str, ...]] = {
 }
 
 
-def audit(built: Built, precision: Precision, kept: Sequence[str], outputs: Sequence[str]) -> Audit:
+def audit(
+    built: Built, precision: Precision, kept: Sequence[str], outputs: Sequence[str], *, weak: bool = False
+) -> Audit:
     """Compare a build with what was asked for.
 
-    `kept`: ONNX nodes that stay FP32 by the plan; `outputs`: the model's output names.
+    `kept`: ONNX nodes that stay FP32 by the plan; `outputs`: the model's output names; `weak`: types were
+    left to the builder, so that the network does not tell them.
     """
     problems = (
         *_missing_outputs(built, outputs),
-        *missing_precisions(built, precision),
+        *missing_precisions(built, precision, weak=weak),
         *narrowed(built.network, kept),
         *narrowed_layers(built.engine, built.network, kept),
     )
@@ -37,6 +47,7 @@ def audit(built: Built, precision: Precision, kept: Sequence[str], outputs: Sequ
         nodes=count_precisions(built.engine) or network_precisions(built.network),
         fp32_kept=tuple(kept),
         problems=problems,
+        unknown=tuple(unknowns(built, precision, kept, weak=weak)),
         messages=built.messages,
         details=_details(built, kept),
     )
@@ -63,16 +74,63 @@ def _missing_outputs(built: Built, outputs: Sequence[str]) -> Iterator[str]:
         yield f"outputs missing from the engine: {missing}"
 
 
-def missing_precisions(built: Built, precision: Precision) -> Iterator[str]:
+def missing_precisions(built: Built, precision: Precision, *, weak: bool = False) -> Iterator[str]:
     """A problem for each type that the precision is named after and that nothing in the build has.
 
-    A 16-bit type may live inside fused layers alone, so the network counts too; INT8 must be in the engine.
+    Where that is not known it is none, see `unknowns`.
     """
+    if _all_told(built, weak=weak):
+        for needed in _absent(built, precision):
+            found = _join(_shown(built, needed))
+            yield f"asked for {precision}, but no layer has {needed} (found: {found})"
+
+
+def _absent(built: Built, precision: Precision) -> list[str]:
+    return [needed for needed in NEEDS.get(precision, ()) if needed not in _shown(built, needed)]
+
+
+def _shown(built: Built, needed: str) -> set[str]:
+    """Types where `needed` must be: a 16-bit one may live inside fused layers, INT8 must be in the engine."""
     network, engine = _types(built.network), set(_engine_types(built.engine))
-    for needed in NEEDS.get(precision, ()):
-        found = engine if engine and needed in NARROW else network | engine
-        if needed not in found:
-            yield f"asked for {precision}, but no layer has {needed} (found: {_join(found)})"
+    return engine if built.engine and needed in NARROW else network | engine
+
+
+def _all_told(built: Built, *, weak: bool) -> bool:
+    """Whether a type that no layer shows is in no layer; without engine layers, a strong network tells it."""
+    if built.unread:
+        return False
+    return all(layer.told for layer in built.engine) if built.engine else not weak
+
+
+def unknowns(built: Built, precision: Precision, kept: Sequence[str], *, weak: bool) -> Iterator[str]:
+    """What neither the network nor the engine tells, one line each."""
+    if built.unread:
+        lines = "line of its layers is" if len(built.unread) == 1 else "lines of its layers are"
+        yield f"not known: {len(built.unread)} {lines} in no known form: {built.unread[0][:100]!r}"
+    if not _all_told(built, weak=weak):
+        why = _silence(built)
+        yield from (f"not known: whether a layer has {name}: {why}" for name in _absent(built, precision))
+    yield from _unseen(built, kept, weak=weak)
+
+
+def _silence(built: Built) -> str:
+    untold = sum(not layer.told for layer in built.engine)
+    if not built.engine:
+        return "no engine layer is listed"
+    return f"{untold} of {len(built.engine)} engine layers do not tell their types"
+
+
+def _unseen(built: Built, kept: Sequence[str], *, weak: bool) -> Iterator[str]:
+    """Nodes kept FP32 whose precision nothing shows: in the network for all, in the engine for products."""
+    named = {layer.node for layer in built.network}
+    mapped = layer_of_node(layer for layer in built.engine if layer.told or _operands(layer))
+    products = _products(built.network)
+    for node in kept:
+        start = f"not known: node {node!r} stays FP32 in the plan, but no"
+        if weak and node not in named:
+            yield f"{start} network layer is said to come from it"
+        elif built.engine and node in products and node not in mapped:
+            yield f"{start} engine layer tells its precision"
 
 
 def narrowed(layers: Iterable[NetworkLayer], kept: Sequence[str]) -> Iterator[str]:
@@ -92,7 +150,7 @@ def narrowed_layers(
     Builders do that to a product that stands alone between two Casts, whatever its weights hold.  Layers
     that hold products of other nodes besides say nothing of the kept ones.
     """
-    products = {layer.node for layer in network if layer.type in PRODUCTS and layer.node is not None}
+    products = _products(network)
     for layer in engine:
         nodes = products.intersection(layer.nodes)
         found = _operands(layer) if nodes and nodes.issubset(kept) else set()
@@ -101,9 +159,14 @@ def narrowed_layers(
             yield f"{names}: FP32 in the plan, {_join(found)} in engine layer {layer.name!r}"
 
 
+def _products(network: Iterable[NetworkLayer]) -> set[str]:
+    return {layer.node for layer in network if layer.type in PRODUCTS and layer.node is not None}
+
+
 def _operands(layer: EngineLayer) -> set[str]:
-    """Types of what a product multiplies; single factors apart."""
-    tensors = (*layer.inputs, *(constant for constant in layer.constants if constant.count != 1))
+    """Types of what a product multiplies: no factors, and nothing that is added afterwards."""
+    weights = (part for part in layer.constants if part.count != 1 and part.name != BIAS)
+    tensors = (*operands(layer.inputs), *weights)
     return {tensor.dtype for tensor in tensors} & {"FP32", *NARROWER}
 
 
@@ -118,7 +181,7 @@ def network_precisions(layers: Iterable[NetworkLayer]) -> dict[str, int]:
 
 def _engine_types(layers: Iterable[EngineLayer]) -> Iterator[str]:
     for layer in layers:
-        yield from (tensor.dtype for tensor in (*layer.inputs, *layer.outputs) if tensor.dtype)
+        yield from layer.types
 
 
 def _types(layers: Iterable[NetworkLayer]) -> set[str]:

@@ -35,6 +35,7 @@ def write_record(folder: Path, task: BuildTask, built: Built, origin: Origin) ->
         "kept": task.kept,
         "base": str(task.base),
         "network": _network_code(task.network),
+        "barred": task.barred,
     }
     (folder / TASK).write_text(json.dumps(data, indent=1))
     if built.calibration:
@@ -53,6 +54,7 @@ def read_task(folder: Path) -> BuildTask:
             kept=tuple(data["kept"]),
             base=Path(data["base"]),
             network=_to_network_code(data["network"]),
+            barred=tuple(data["barred"]),
         )
 
 

@@ -22,7 +22,8 @@ from harness.backends.tensorrt.builder import weak as tensorrt_weak
 from harness.backends.tensorrt.builder.mark import Marking, mark_tensors
 from harness.backends.tensorrt.builder.network_code import call_network_code
 from harness.backends.tensorrt.builder.timing import TimingCache
-from harness.backends.tensorrt.layers import EngineLayer, layers_from_dump
+from harness.backends.tensorrt.dump import layers_from_dump
+from harness.backends.tensorrt.layers import EngineLayer
 from harness.backends.tensorrt.log import LAYERS, Log, create_log, loud, made, words
 from harness.backends.tensorrt.network import (
     NetworkLayer,
@@ -54,6 +55,7 @@ class BuildTask:
 
     `kept` are the ONNX nodes that stay FP32.  Relative paths of `options` start at `base`.  `outputs` are
     intermediate tensors to mark, as `marking` says.  `network` builds the network in the place of the file.
+    `barred` are ONNX nodes whose names hold a bar, which parsers put behind a node's name.
     """
 
     precision: Precision
@@ -64,6 +66,7 @@ class BuildTask:
     outputs: tuple[str, ...] = ()
     marking: Marking = "marked outputs"
     network: NetworkCode | None = None
+    barred: tuple[str, ...] = ()
 
     @property
     def tf32(self) -> bool:
@@ -73,7 +76,10 @@ class BuildTask:
 
 @dataclass(frozen=True)
 class Built:
-    """What came of a build: layers of network and engine, what was said, and how long it took."""
+    """What came of a build: layers of network and engine, what was said, and how long it took.
+
+    `unread`: what was said of the engine's layers in a form that is not known.
+    """
 
     version: str
     network: tuple[NetworkLayer, ...]
@@ -83,6 +89,7 @@ class Built:
     messages: tuple[str, ...]
     duration_s: float
     calibration: str = ""
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -133,7 +140,7 @@ def _build(bindings: Bindings, task: BuildTask, onnx: Path, plan: Path, aids: Ai
     weights = _fill(bindings, network, log, task, onnx)
     site = _Site(bindings, log, builder, network, builder.create_builder_config(), weights)
     _configure(site, task)
-    typing.constrain(bindings.api, network, site.config, task.precision, task.kept)
+    typing.constrain(bindings.api, network, site.config, task.precision, task.kept, task.barred)
     return _serialize(site, task, plan, aids)
 
 
@@ -175,7 +182,7 @@ def _serialize(site: _Site, task: BuildTask, plan: Path, aids: Aids) -> Built:
     plan.write_bytes(engine)
     if timing is not None:
         timing.store(site.config)
-    return _built(site, duration_s, calibrator.written if calibrator else "")
+    return _built(site, task, duration_s, calibrator.written if calibrator else "")
 
 
 def _calibrator(site: _Site, task: BuildTask, aids: Aids) -> Any:
@@ -189,18 +196,20 @@ def _calibrator(site: _Site, task: BuildTask, aids: Aids) -> Any:
     )  # fmt: skip
 
 
-def _built(site: _Site, duration_s: float, calibration: str) -> Built:
+def _built(site: _Site, task: BuildTask, duration_s: float, calibration: str) -> Built:
     said = site.log.take()
     dump = next((m.text for m in reversed(said) if m.text.startswith(LAYERS)), "")
+    listed = layers_from_dump(dump, task.barred)
     return Built(
         str(site.bindings.api.__version__),
-        network_layers(site.network),
+        network_layers(site.network, task.barred),
         tuple(tensor.name for tensor in network_inputs(site.network)),
         tuple(tensor.name for tensor in network_outputs(site.network)),
-        layers_from_dump(dump),
+        listed.layers,
         loud(said),
         duration_s,
         calibration,
+        listed.unread,
     )
 
 

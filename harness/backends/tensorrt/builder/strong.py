@@ -23,8 +23,9 @@ def constrain(
     config: trt.IBuilderConfig,
     precision: Precision,
     kept: Sequence[str],
+    barred: Sequence[str] = (),
 ) -> None:
     """Nothing: the graph carries the plan.  Raises NotHonouredError if the network is not typed so."""
-    del config, precision, kept
+    del config, precision, kept, barred
     if not network.get_flag(api.NetworkDefinitionCreationFlag.STRONGLY_TYPED):
         raise NotHonouredError("asked for a strongly typed network, TensorRT made a weakly typed one")

@@ -55,8 +55,11 @@ def constrain(
     config: trt.IBuilderConfig,
     precision: Precision,
     kept: Sequence[str],
+    barred: Sequence[str] = (),
 ) -> None:
     """Allow what `precision` needs, and hold the ONNX nodes `kept` in FP32.
+
+    `barred`: names of ONNX nodes that hold a bar.
 
     Raises NotHonouredError for a flag that this TensorRT lacks or drops, and for a kept node whose layers
     do not take FP32.
@@ -68,7 +71,7 @@ def constrain(
         config.set_flag(flag)
         if not config.get_flag(flag):
             raise NotHonouredError(f"{precision}: the builder dropped flag {name}")
-    if hold_fp32(api, network, kept):
+    if hold_fp32(api, network, kept, barred):
         config.set_flag(api.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
     _share_profiles(api, config)
 
@@ -80,10 +83,12 @@ def _share_profiles(api: trt.Module, config: trt.IBuilderConfig) -> None:
         config.set_preview_feature(feature, True)
 
 
-def hold_fp32(api: trt.Module, network: trt.INetworkDefinition, kept: Sequence[str]) -> list[str]:
+def hold_fp32(
+    api: trt.Module, network: trt.INetworkDefinition, kept: Sequence[str], barred: Sequence[str] = ()
+) -> list[str]:
     """Set FP32 on every layer of the ONNX nodes `kept` that computes with floats; the layers' names."""
     held = []
-    for layer in _kept_layers(network, set(kept)):
+    for layer in _kept_layers(network, set(kept), barred):
         layer.precision = api.DataType.FLOAT
         for index in range(layer.num_outputs):
             if _floats(layer.get_output(index)):
@@ -96,12 +101,14 @@ def hold_fp32(api: trt.Module, network: trt.INetworkDefinition, kept: Sequence[s
     return held
 
 
-def _kept_layers(network: trt.INetworkDefinition, kept: set[str]) -> Iterator[trt.ILayer]:
+def _kept_layers(
+    network: trt.INetworkDefinition, kept: set[str], barred: Sequence[str]
+) -> Iterator[trt.ILayer]:
     for index in range(network.num_layers):
         layer = network.get_layer(index)
         if layer is None or layer.type.name in UNTYPED:
             continue
-        if node_of(layer.metadata) in kept and _computes_floats(layer):
+        if node_of(layer.metadata, barred) in kept and _computes_floats(layer):
             yield layer
 
 

@@ -175,9 +175,19 @@ class TensorRTEngine:
         self.shown, self.unfused = tuple(tensors), instrumentation == "unfused tensors"
         return self
 
-    def facts(self) -> EngineFacts:
-        """What the engine says of itself.  Raises BuildError, RunError."""
-        return inspect_engine(self.bindings.api, self.engine)
+    def facts(self, barred: Sequence[str] = ()) -> EngineFacts:
+        """What the engine says of itself; see `inspect_engine`.  Raises BuildError, RunError."""
+        context = self._usual() if any(port.ranges for port in self.ports_in) else None
+        return inspect_engine(self.bindings.api, self.engine, context, barred)
+
+    def _usual(self) -> trt.IExecutionContext:
+        """A context at the usual shapes of the first profile: without shapes, types are not told."""
+        context = self._new_context(0)
+        for port in self.ports_in:
+            usual = port.ranges[0][1] if port.ranges else port.shape
+            if not context.set_input_shape(port.name, usual):
+                raise RunError(f"input {port.name!r}: shape {list(usual)} refused: {self._failure()}")
+        return context
 
     def _debug_tensors(self, profile: int) -> dict[str, Any]:
         if not self.shown:

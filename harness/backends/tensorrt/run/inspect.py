@@ -5,6 +5,7 @@ Unverified on TensorRT hardware; the schemas of layers are those of 8.6 to 11.x 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,17 +31,29 @@ class EngineFacts:
     memory_bytes: int
 
 
-def inspect_engine(api: trt.Module, engine: trt.ICudaEngine) -> EngineFacts:
-    """Everything the engine tells.  Raises BuildError if its layers cannot be read, RunError."""
+def inspect_engine(
+    api: trt.Module,
+    engine: trt.ICudaEngine,
+    context: trt.IExecutionContext | None = None,
+    barred: Sequence[str] = (),
+) -> EngineFacts:
+    """Everything the engine tells, of dynamic shapes only with a `context` that has them.
+
+    `barred`: names of ONNX nodes that hold a bar.  Raises BuildError if its layers cannot be read, RunError.
+    """
     inputs, outputs = ports(api, engine)
     memory = next(getattr(engine, name) for name in MEMORY if hasattr(engine, name))
-    layers = engine_layers(api, engine)
+    layers = engine_layers(api, engine, context, barred)
     return EngineFacts(engine.name, layers, inputs, outputs, engine.num_optimization_profiles, int(memory))
 
 
-def engine_layers(api: trt.Module, engine: trt.ICudaEngine) -> tuple[EngineLayer, ...]:
+def engine_layers(
+    api: trt.Module, engine: trt.ICudaEngine, context: trt.IExecutionContext | None, barred: Sequence[str]
+) -> tuple[EngineLayer, ...]:
     """The engine's layers; names alone if it was built without detailed verbosity."""
     inspector = engine.create_engine_inspector()
     if inspector is None:
         raise RunError("TensorRT gives no engine inspector")
-    return layers_from_json(inspector.get_engine_information(api.LayerInformationFormat.JSON))
+    if context is not None:
+        inspector.execution_context = context
+    return layers_from_json(inspector.get_engine_information(api.LayerInformationFormat.JSON), barred)
