@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from harness.backends.base import Tensors
 from harness.data.inputs import Feeds
+from harness.data.shapes import at_batch
 from harness.spec.model_spec import ModelSpec, Profile, Shape
 
 ROWS = 5
@@ -71,7 +72,10 @@ class Batches:
 
     def feed(self, size: int) -> dict[str, NDArray[Any]]:
         """A feed of `size` samples, at opt on every other axis."""
-        return self.feeds.feed({n: self._resized(n, r.opt, size) for n, r in self.profile.shapes.items()})
+        shapes = at_batch(self.spec, self.profile, size)
+        if shapes is None:
+            raise InapplicableError(f"its axes do not follow a batch of {size}")
+        return self.feeds.feed(shapes)
 
     def take(self, feed: Tensors, rows: Iterable[int]) -> dict[str, NDArray[Any]]:
         """The given rows of a feed."""
@@ -89,10 +93,6 @@ class Batches:
         if not axes:
             raise InapplicableError("no output has a batch axis")
         return axes
-
-    def _resized(self, name: str, shape: Shape, size: int) -> Shape:
-        axis = self.axes.get(name)
-        return shape if axis is None else (*shape[:axis], size, *shape[axis + 1 :])
 
 
 def take_rows(outputs: Outputs, axes: Mapping[str, int], rows: Sequence[int]) -> dict[str, NDArray[Any]]:

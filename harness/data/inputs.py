@@ -188,7 +188,7 @@ def calibration_feeds(
     wherever there are enough.
     """
     own, feeds = spec.of(precision).calibration, calibration_data(spec, precision, allow_code=allow_code)
-    shapes = {name: shape.opt for name, shape in spec.profiles[0].shapes.items()}
+    shapes = spec.profiles[0].at("opt")
     wanted = min(count or own.samples, feeds.samples)
     first = feeds.samples - wanted
     for start in range(first, feeds.samples, feeds.rows(shapes)):

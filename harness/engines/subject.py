@@ -165,7 +165,7 @@ class Subject:
         require_survives(self.spec.name, self._trial, self.cache, self.cpu_key)
 
     def _trial(self) -> tuple[ir.Model, Mapping[str, Any]]:
-        smallest = {name: part.min for name, part in self.spec.profiles[0].shapes.items()}
+        smallest = self.spec.profiles[0].at("min")
         return self.exact, self.feeds.feed(smallest)
 
     def emulation(self, what: Precision | PrecisionPlan) -> CachedOutputs:

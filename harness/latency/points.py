@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.data.shapes import at_batch
 from harness.errors import UsageError
 from harness.spec.model_spec import ModelSpec, Profile, Shape
 
@@ -39,24 +40,10 @@ def points(spec: ModelSpec) -> tuple[Point, ...]:
 
 def _points(spec: ModelSpec, index: int, profile: Profile, sizes: Sequence[int]) -> list[Point]:
     if not sizes:
-        shapes = {name: part.opt for name, part in profile.shapes.items()}
+        shapes = profile.at("opt")
         return [Point(index, profile.name, _batch(spec, shapes), shapes)]
-    sized = [(size, _at_batch(spec, profile, size)) for size in sizes]
+    sized = [(size, at_batch(spec, profile, size)) for size in sizes]
     return [Point(index, profile.name, size, shapes) for size, shapes in sized if shapes is not None]
-
-
-def _at_batch(spec: ModelSpec, profile: Profile, size: int) -> dict[str, Shape] | None:
-    """The opt shapes with another batch size; None where the profile does not allow it."""
-    shapes: dict[str, Shape] = {}
-    for name, part in profile.shapes.items():
-        axis = spec.inputs[name].batch_axis
-        if axis is None or not part.opt:
-            shapes[name] = part.opt
-        elif part.min[axis] <= size <= part.max[axis]:
-            shapes[name] = (*part.opt[:axis], size, *part.opt[axis + 1 :])
-        else:
-            return None
-    return shapes if _batch(spec, shapes) == size else None
 
 
 def _batch(spec: ModelSpec, shapes: Mapping[str, Shape]) -> int:

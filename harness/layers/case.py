@@ -96,7 +96,7 @@ def answer_layers(
     Outputs are judged on all samples that `answers` judges there, so that both say the same; layers on the
     first of them.
     """
-    shapes = {name: part.opt for name, part in question.spec.profiles[0].shapes.items()}
+    shapes = question.spec.profiles[0].at("opt")
     feeds = next(task.feeds for task in tasks_of(question.spec, question.feeds) if task.case.shapes == shapes)
     expected = [question.reference.outputs(feed) for feed in feeds]
     outputs = [question.engine.run(feed, 0) for feed in feeds]

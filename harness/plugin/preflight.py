@@ -39,7 +39,7 @@ def check_spec(spec: ModelSpec, options: Options) -> None:
     check_against_model(spec, model, original)
     for feeds in _every_data(spec, options.allow_code):
         for profile in spec.profiles:
-            feeds.feed({name: part.min for name, part in profile.shapes.items()})
+            feeds.feed(profile.at("min"))
         check_indices(spec, model, feeds)
     task_of(spec, tuple(str(value.name) for value in model.graph.outputs), allow_code=options.allow_code)
 

@@ -66,6 +66,8 @@ def _explain(error: Any) -> tuple[str, object, str]:
     match error["type"]:
         case "broken_rule":
             return context["key"], context["value"], context["rule"]
+        case "broken_inside":
+            return dotted((*loc, *context["path"])), context["value"], context["rule"]
         case "extra_forbidden":
             return dotted(loc), error["input"], _unknown_key(loc)
         case "missing":

@@ -26,7 +26,8 @@ from harness.spec.parts import (
     TaskSpec,
     ToleranceSpec,
 )
-from harness.spec.tensors import DataSource, InputSpec, Profile, ShapeRange
+from harness.spec.profiles import Profile, ShapeRange
+from harness.spec.tensors import DataSource, InputSpec
 from harness.spec.terms import Terms
 from harness.spec.types import DType, Part, SafeName, Shape
 

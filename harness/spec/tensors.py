@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from harness.spec.types import Axis, CodeRef, Count, DType, FilePath, Finite, Part, SafeName, Shape
+from harness.spec.types import Axis, CodeRef, DType, FilePath, Finite, Part
 
 
 class DataSource(Part):
@@ -91,47 +91,3 @@ def integer_bounds(dtype: str) -> tuple[int, int]:
         return 0, 2
     bits = int(dtype.lstrip("uint"))
     return (0, 2**bits) if dtype.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1))
-
-
-class ShapeRange(Part):
-    """Smallest, usual and largest shape of one input in one profile; a bare list means all three.
-
-    `multiple_of`: per axis, what every size the harness picks between them is a multiple of.
-    """
-
-    min: Shape
-    opt: Shape
-    max: Shape
-    multiple_of: tuple[Count, ...] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _bare_list(cls, value: Any) -> Any:
-        if isinstance(value, (list, tuple)):
-            value = {"min": value, "opt": value, "max": value}
-        if not isinstance(value, dict):
-            raise ValueError("must be a list of sizes, or a table of min, opt and max")
-        return {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
-
-    @model_validator(mode="after")
-    def _ordered(self) -> ShapeRange:
-        if len({len(self.min), len(self.opt), len(self.max), len(self.multiples)}) != 1:
-            raise ValueError("min, opt, max and multiple_of must have one rank")
-        if not all(a <= b <= c for a, b, c in zip(self.min, self.opt, self.max, strict=True)):
-            raise ValueError("must hold min <= opt <= max on every axis")
-        for shape in (self.min, self.opt, self.max):
-            if any(size % m for size, m in zip(shape, self.multiples, strict=True)):
-                raise ValueError(f"{list(shape)} is no multiple of multiple_of = {list(self.multiples)}")
-        return self
-
-    @property
-    def multiples(self) -> tuple[int, ...]:
-        """`multiple_of`, with 1 for every axis where it is not given."""
-        return (1,) * len(self.min) if self.multiple_of is None else self.multiple_of
-
-
-class Profile(Part):
-    """One optimisation profile: a shape range for every input."""
-
-    name: SafeName = "default"
-    shapes: dict[str, ShapeRange]

@@ -17,6 +17,7 @@ _PIN = (
 _CODE = r"[^:\x00-\x1f]+\.py:[A-Za-z_][A-Za-z0-9_]*"
 _PATH = r"^[^\x00\r\n]+$"
 _CAPABILITY = r"^[1-9][0-9]?\.[0-9]$"
+AXIS_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 
 PATTERN_RULES: Mapping[str, str] = MappingProxyType(
     {
@@ -27,6 +28,7 @@ PATTERN_RULES: Mapping[str, str] = MappingProxyType(
         f"^(top1|{_CODE})$": "must be top1 or file.py:function",
         _PATH: "must be a path, on one line",
         _CAPABILITY: "must be a compute capability in quotes, as 8.9",
+        AXIS_NAME: "must be letters, digits and '_', and not start with a digit",
     }
 )
 """What each pattern asks for, in words."""
@@ -47,7 +49,8 @@ CodeRef = Annotated[str, Field(pattern=f"^{_CODE}$", max_length=300)]
 MetricName = Annotated[str, Field(pattern=f"^(top1|{_CODE})$", max_length=300)]
 FilePath = Annotated[str, Field(pattern=_PATH, max_length=4000)]
 Axis = Annotated[int, Field(ge=0)]
-Shape = tuple[Annotated[int, Field(ge=0, le=2**40)], ...]
+Size = Annotated[int, Field(ge=0, le=2**40)]
+Shape = tuple[Size, ...]
 Count = Annotated[int, Field(ge=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

@@ -28,7 +28,7 @@ from harness.comparison.explain import explain, problems
 from harness.comparison.result import OutputsComparison
 from harness.data.batches import Batches, InapplicableError, Outputs, take_rows
 from harness.data.inputs import Feeds
-from harness.data.shapes import between
+from harness.data.shapes import at_position
 from harness.spec.model_spec import ModelSpec, Shape
 from harness.spec.terms import Terms
 
@@ -66,10 +66,9 @@ class Trial:
     @cached_property
     def sizes(self) -> Sequence[Shapes]:
         """opt, then sizes off it on every dynamic axis, then min and max; each once."""
-        ranges = self.spec.profiles[self.profile].shapes
-        found: list[Shapes] = [{n: r.opt for n, r in ranges.items()}]
-        found += [{n: between(r, t) for n, r in ranges.items()} for t in (0.15, 0.55, 0.85)]
-        found += [{n: r.min for n, r in ranges.items()}, {n: r.max for n, r in ranges.items()}]
+        profile = self.spec.profiles[self.profile]
+        found: list[Shapes] = [profile.at("opt"), *(at_position(profile, t) for t in (0.15, 0.55, 0.85))]
+        found += [profile.at("min"), profile.at("max")]
         return [shapes for k, shapes in enumerate(found) if shapes not in found[:k]]
 
     def run(self, feed: Tensors, engine: Engine | None = None) -> Outputs:

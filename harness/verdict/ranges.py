@@ -78,7 +78,7 @@ def ranges_of(subject: Subject, what: Precision | PrecisionPlan) -> RangeReport:
     from harness.engines.reference import feeds_digest
     from harness.verdict.validate import feeds_needed
 
-    shapes = {name: part.opt for name, part in subject.spec.profiles[0].shapes.items()}
+    shapes = subject.spec.profiles[0].at("opt")
     rows, count = subject.feeds.rows(shapes), feeds_needed(subject.feeds, shapes)
     feeds = [subject.feeds.feed(shapes, index * rows) for index in range(count)]
     key: dict[str, JSON] = {
