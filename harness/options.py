@@ -78,6 +78,8 @@ FLAGS: tuple[Flag, ...] = (
          f"(default: {DEFAULT_LAYER_MEMORY})", DEFAULT_LAYER_MEMORY),
     _one("--trt-baseline", "PATH", "results.json, run's folder or folder of runs: fail where accuracy or "
          "latency regressed against it (default: none)"),
+    _many("--trt-allow-missing", "GLOB", "model, or case as it is printed, repeatable: what of the baseline "
+          "may be gone, renamed or skipped (default: none)"),
     _switch("--trt-search-fp32", "search the nodes that must stay FP32 for every case whose outputs are "
             "precision-limited, and propose them: the one option that adds to a run (default: off)"),
     _switch("--trt-interleave", "measure the baseline's engine, if the cache still has it, in turn with the "
@@ -114,6 +116,7 @@ class Options:
     interleave: bool = False
     search_fp32: bool = False
     allow: tuple[str, ...] = ()
+    allow_missing: tuple[str, ...] = ()
     target: str | None = None
 
     @classmethod
@@ -139,6 +142,7 @@ class Options:
             interleave=given["trt_interleave"],
             search_fp32=given["trt_search_fp32"],
             allow=tuple(_one_of("--trt-allow", name, ALLOWABLE) for name in given["trt_allow"]),
+            allow_missing=tuple(given["trt_allow_missing"]),
             target=_one_of("--trt-target", given["trt_target"], TARGETS) if given["trt_target"] else None,
         )
         _check_pairs(found)

@@ -13,7 +13,7 @@ import pytest
 from harness.errors import UsageError
 from harness.options import Options
 from harness.records import ALLOWABLE, VERDICTS, Record, Verdict, fails, severity, worst
-from harness.report.baseline import against
+from harness.report.baseline import diff
 from harness.report.overview import overview
 from harness.report.pages.html import GLYPHS
 from harness.report.plain import dumps
@@ -61,7 +61,7 @@ def test_what_is_let_through_fails_nothing_and_stands_in_the_table(verdict: str)
     assert f"{verdict} is allowed" in table(overview([through]))[1]
     page = "\n".join(lines(Results("r", "s", records=(through,))))
     assert ("What failed" in page, f"{verdict} is allowed" in page) == (False, True)
-    changed = {one.status for one in against([record("pass")], [through]) if one.figure == "verdict"}
+    changed = {one.status for one in diff([record("pass")], [through]) if one.figure == "verdict"}
     assert "regression" not in changed
 
 

@@ -80,9 +80,11 @@ def _trend(args: argparse.Namespace) -> int:
 
 
 def _annotations(args: argparse.Namespace) -> int:
-    from harness.report.annotations import of_records
+    from harness.report.annotations import of_records, of_troubles
     from harness.report.history import records_of, runs_of
     from harness.report.merge import apart
+    from harness.report.missing import troubles
 
-    print("\n".join(of_records(records_of(apart(runs_of(args.runs))))))
+    runs = apart(runs_of(args.runs))
+    print("\n".join([*of_troubles(troubles([], [], runs)), *of_records(records_of(runs))]))
     return 0

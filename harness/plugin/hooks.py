@@ -72,6 +72,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if concerned:
             xfails.require(config.getini("trt_xfails"), config.rootpath)
     run = config.stash[RUN] = Run(options, bundled, xfail_file, concerned, config.invocation_params.args)
+    run.narrowed = _narrowed(config, options)
     if concerned and not _is_worker(config) and not config.option.collectonly:
         with _usage():
             collector = run.start_report(config.rootpath)
@@ -262,7 +263,7 @@ class Watch:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
         complete = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         self.run.finish_report(int(session.exitstatus), complete)
-        if self.run.trouble and session.exitstatus == pytest.ExitCode.OK:
+        if (self.run.trouble or self.run.losses) and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_unconfigure(self) -> None:
@@ -301,6 +302,13 @@ def _bundled(config: pytest.Config) -> tuple[Path, ...]:
 
 def _concerns(config: pytest.Config, options: Options, bundled: tuple[Path, ...]) -> bool:
     return selection.concerns(_argument_paths(config), bundled) or bool(options.specs or options.onnx)
+
+
+def _narrowed(config: pytest.Config, options: Options) -> bool:
+    """Whether the run was asked for a part of the suites, by pytest's options or by ours."""
+    own = options.specs or options.onnx or options.models or options.precisions
+    chosen = any(config.getoption(name, None) for name in ("keyword", "markexpr", "lf", "deselect"))
+    return bool(own) or chosen or not all(path.is_dir() for path in _argument_paths(config))
 
 
 def _argument_paths(config: pytest.Config) -> list[Path]:

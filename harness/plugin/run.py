@@ -18,8 +18,8 @@ from harness.plugin import selection, xfails
 from harness.plugin.selection import Selection
 from harness.plugin.xfails import Xfail
 from harness.records import Record
-from harness.report import changes, proposals
-from harness.report.baseline import Difference, against
+from harness.report import changes, missing, proposals
+from harness.report.baseline import MISSING, Difference, diff
 from harness.report.collect import Collector, now
 from harness.report.environment import RUNTIMES, environment, versions
 from harness.report.keys import CaseKey, by_case, case_key
@@ -35,7 +35,8 @@ class Run:
     """Owns what lives as long as a run.
 
     `bundled` are the folders of specs that are validated unless options name others; `xfail_file` lists
-    expected failures; `concerned` says whether the run touches the suites at all.
+    expected failures; `concerned` says whether the run touches the suites at all, `narrowed` whether it was
+    asked for a part of them; `losses` is what the baseline has and the run has not.
     """
 
     options: Options
@@ -49,6 +50,8 @@ class Run:
     trouble: str = ""
     differences: list[Difference] = field(default_factory=list)
     baseline_trouble: str = ""
+    narrowed: bool = False
+    losses: list[str] = field(default_factory=list)
 
     @cached_property
     def selection(self) -> Selection:
@@ -109,12 +112,25 @@ class Run:
         found = self.collector.results(exit_status, complete)
         reviewed = self.collector.records = sorted(review(found.records), key=self._place)
         found = replace(found, not_fetched=self.selection.not_fetched, records=tuple(reviewed))
-        self.differences = against(self.baseline, reviewed)
+        self.differences = self._against(reviewed)
         try:
             return write_run(found, self.collector.folder, self.differences, self.baseline_trouble)
         except (OSError, ImportError) as error:
             self.trouble = f"the report could not be written: {error}"
             return []
+
+    def _against(self, records: Sequence[Record]) -> list[Difference]:
+        """What differs from the baseline, of as much of it as the run was asked for."""
+        base = self.baseline
+        if self.narrowed:
+            asked = {(record.model, record.precision, record.kind) for record in records}
+            base = [one for one in base if (one.model, one.precision, one.kind) in asked]
+        found = (
+            missing.explained(diff(base, records), base, records, self.options.allow_missing) if base else []
+        )
+        self.losses = [changes.one_line(one) for one in missing.losses(found)]
+        self.losses += missing.troubles(base, found) if self.baseline else []
+        return found
 
     def _place(self, record: Record) -> int:
         """That of the record's case in the run, whichever worker came first; all others come last."""
@@ -133,9 +149,10 @@ class Run:
         stale = [
             f"{self.xfail_file}:{entry.line}: stale, no such test: {entry.nodeid}" for entry in self.stale
         ]
-        changed = changes.lines(self.differences, changes.SEEN) if self.differences else []
+        shown = changes.SEEN | MISSING
+        changed = changes.lines(self.differences, shown) if self.differences else []
         proposed = proposals.lines(self.collector.records)
-        told = [self.baseline_trouble] if self.baseline_trouble else []
+        told = [*filter(None, [self.baseline_trouble]), *self.losses[len(missing.losses(self.differences)) :]]
         records = self.collector.records
         notes = [*stale, *proposed, *not_kept(records), *doubtful(records), *changed, *told]
         report = self.trouble or f"report: {self.collector.folder}"

@@ -7,16 +7,22 @@ from collections.abc import Iterable
 from harness.records import Record
 from harness.report.baseline import Difference
 from harness.report.changes import one_line, regressions
+from harness.report.missing import losses
 
 LIMIT = 4000
 
 
 def of_differences(found: Iterable[Difference]) -> list[str]:
-    """An error for each regression."""
+    """An error for each regression and for each case that is missing."""
     return [
         command("error", f"Regression: {d.key.model} {d.key.precision} {d.figure}", one_line(d))
         for d in regressions(found)
-    ]
+    ] + [command("error", f"Missing: {d.key.model} {d.key.precision}", one_line(d)) for d in losses(found)]
+
+
+def of_troubles(troubles: Iterable[str]) -> list[str]:
+    """An error for each sentence that says why a comparison, or a run, tells less than it seems to."""
+    return [command("error", "Incomplete", text) for text in troubles]
 
 
 def of_records(records: Iterable[Record]) -> list[str]:

@@ -25,7 +25,14 @@ from harness.records import Record, severity, worst
 from harness.report.gate import DEFAULT_GATE, Change, Gate, compare
 from harness.report.keys import CaseKey, by_case, differences, largest, latencies_of, machine, number
 
-Status = Literal["regression", "improvement", "same", "undecided", "not comparable", "new", "gone"]
+Status = Literal[
+    "regression", "improvement", "same", "undecided", "not comparable", "new", "gone", "renamed", "skipped",
+    "allowed",
+]  # fmt: skip
+COMPARED: frozenset[Status] = frozenset({"regression", "improvement", "same", "undecided"})
+"""What two sides that hold the same case give."""
+MISSING: frozenset[Status] = frozenset({"gone", "renamed", "skipped"})
+"""What the baseline has and the run has not; it fails the run unless it is meant (`missing`)."""
 JUDGED = ("outputs", "accuracy", "latency", "engine", "metamorphic")
 MRE_GROWTH, MRE_STEP, TASK_STEP = 0.25, 0.10, 0.005
 
@@ -76,12 +83,6 @@ def _gone(old: Mapping[CaseKey, Sequence[Record]], new: Collection[CaseKey]) -> 
     for key in old.keys() - set(new):
         found.setdefault(replace(key, profile="", shapes="{}"), []).extend(old[key])
     return found
-
-
-def against(baseline: Sequence[Record], records: Sequence[Record]) -> list[Difference]:
-    """`diff` for the models that `records` are about; nothing without a baseline."""
-    models = {record.model for record in records}
-    return diff([record for record in baseline if record.model in models], records) if baseline else []
 
 
 def _judged(records: Iterable[Record]) -> list[Record]:

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
-from harness.report.baseline import Difference, Status
+from harness.report.baseline import MISSING, Difference, Status
 from harness.report.keys import CaseKey
 
 ORDER: tuple[Status, ...] = (
-    "regression", "undecided", "not comparable", "gone", "new", "improvement", "same",
+    "regression", "gone", "renamed", "skipped", "undecided", "not comparable", "allowed", "new",
+    "improvement", "same",
 )  # fmt: skip
 
 
 SEEN: frozenset[Status] = frozenset({"regression", "undecided", "not comparable", "improvement"})
 """What can be seen only where both sides were measured."""
-CHANGED: frozenset[Status] = SEEN | {"gone", "new"}
+CHANGED: frozenset[Status] = SEEN | MISSING | {"new", "allowed"}
 
 
 def lines(found: Sequence[Difference], shown: Collection[Status] = CHANGED) -> list[str]:

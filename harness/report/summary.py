@@ -9,6 +9,7 @@ from harness.records import Record
 from harness.report import proposals
 from harness.report.baseline import Difference
 from harness.report.changes import counts, one_line, regressions
+from harness.report.missing import cut_short, losses
 from harness.report.overview import overview
 from harness.report.plain import write_text
 from harness.report.results import Results
@@ -46,8 +47,11 @@ def _proposals(records: Iterable[Record]) -> list[str]:
 
 
 def _changed(differences: Sequence[Difference], trouble: str) -> list[str]:
-    """What the baseline says, a count, then each regression on a line; or why it says nothing."""
-    listed = [f"- {escape(one_line(difference))}" for difference in regressions(differences)]
+    """What the baseline says, a count, then each regression and loss on a line; or why it says nothing."""
+    listed = [
+        f"- {escape(one_line(difference))}"
+        for difference in [*regressions(differences), *losses(differences)]
+    ]
     said = escape(trouble) or f"{counts(differences).partition(': ')[2]}."
     return ["", "## Against the baseline", "", said, *([""] if listed else []), *listed]
 
@@ -57,7 +61,7 @@ def _head(results: Results) -> list[str]:
     for test in results.tests:
         counts[test.outcome] = counts.get(test.outcome, 0) + 1
     said = ", ".join(f"{number} {word}" for word, number in counts.items()) or "no test ran"
-    state = "" if results.complete else " **The run was interrupted.**"
+    state = f" **{escape(why)}.**" if (why := cut_short(results)) else ""
     where = ", ".join(f"{k} {v}" for k, v in results.environment.items() if v and isinstance(v, str))
     return [f"# TensorRT harness: run {results.run}", "", f"{said}.{state}", "", escape(where)]
 
