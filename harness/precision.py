@@ -38,14 +38,15 @@ class Precision(StrEnum):
 class Tolerance:
     """Bounds on the mean relative error: above `expected` a warning, above `limit` a failure.
 
-    `row` and `element` bound the worst row and the worst element; None leaves them to follow from `limit`
-    (see `compare`).
+    `row`, `element` and `slice` bound the worst row, element and slice; None leaves them to follow from
+    `limit` by the factors and ceilings below.
     """
 
     expected: float
     limit: float
     row: float | None = None
     element: float | None = None
+    slice: float | None = None
 
     def strict(self) -> Tolerance:
         """The same with `expected` as the limit (`--trt-strict`)."""
@@ -63,6 +64,15 @@ TOLERANCES: Mapping[Precision, Tolerance] = MappingProxyType(
         Precision.INT8_FP16: _INT8,
     }
 )
+
+ROW_FACTOR, ROW_CEILING = 10.0, 0.5
+"""How many limits the worst row may be off, and at most what share of the mean size."""
+SLICE_FACTOR, SLICE_CEILING = 10.0, 0.5
+"""The same for the worst slice along any axis, as a share of its own size (docs/tolerances.md)."""
+ELEMENT_FACTOR, ELEMENT_CEILING = 50.0, 1.0
+"""The same for the worst element; the ceiling does not hold where something is quantized."""
+SLICE_TOLD = 0.2
+"""From what share of its bound on the worst slice is told, where it is far worse than its tensor."""
 
 UNIT_ROUNDOFF: Mapping[Precision, float] = MappingProxyType(
     {

@@ -21,10 +21,10 @@ from harness.comparison.buffers import LARGEST, WIDTH, Buffers
 BLOCK = 8192
 """Elements in a block, unless something else is asked for."""
 
-OTHERS = 1 << 16
+OTHERS = 1 << 18
 """Bytes that a comparison needs beside its buffers, about."""
 
-SMALLEST = 2048
+SMALLEST = 1024
 """Elements in a block of a pair, at least: fewer cost more calls than work."""
 
 _SIGN_AND_HALF = np.int32(-0x70002000)

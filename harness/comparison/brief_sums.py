@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.comparison.blocks import BLOCK, Array, Block, Floats, Layout, Pair, Singles, as_single, blocks_of
-from harness.comparison.error_sums import Groups, Sums, add_block, empty_sums
+from harness.comparison.error_sums import Groups, Sums, add_block, add_rows, brief_sums
 from harness.comparison.value_range import Format, RangeSum, ValueRange
 
 STEP = 1 << 16
@@ -49,7 +49,7 @@ class Brief:
 def survey(pair: Pair, tensors: tuple[Array, Array], number_format: Format) -> Brief:
     """Pass over `pair` of `tensors` once; `number_format` is that of the value range."""
     held = tensors[0].nbytes + tensors[1].nbytes
-    run = _Pass(pair, empty_sums(pair.layout, held, channels=False), RangeSum(number_format))
+    run = _Pass(pair, brief_sums(pair.layout, held), RangeSum(number_format))
     narrow = all(array.dtype.name in _NARROW for array in tensors)
     for block in blocks_of(_merged(pair.layout, run.sums.rows), STEP):
         if not (narrow and run.single(block)):
@@ -163,6 +163,8 @@ class _Pass:
             self.sample.add(part, np.abs(o - r), np.abs(r))
             self.pair.load(part)
             add_block(self.sums, self.pair, part)
+            if self.sums.rows:
+                add_rows(self.sums.rows, part, self.pair.room)
 
 
 def _parts(block: Block) -> Iterator[Block]:

@@ -22,7 +22,8 @@ ONES = np.ones(LARGEST)
 class Buffers:
     """Room for one block of two tensors: `d` and `r`, together `both`, and `spare` for one more.
 
-    All are views of as many elements as were asked for last.  `single` is as many of float32, in `spare`.
+    All are views of as many elements as were asked for last, `every` of all three rows.
+    `single` is as many of float32, in `spare`.
     """
 
     def __init__(self) -> None:
@@ -38,6 +39,7 @@ class Buffers:
         rows[:, size:] = 0.0
         self._folded, self._ones = rows.reshape(3, folds, length // folds), ONES[: length // folds]
         self._pair = self._folded[:2]
+        self.every = rows[:, :size]
         self.size, self.both, self.spare = size, rows[:2, :size], rows[2, :size]
         self.d, self.r = self.both
         self.single = self.spare.view(np.float32)[:size]

@@ -5,6 +5,7 @@ infinities.  Integers and bools must be equal, but for a fraction that the spec 
 
     quality      mre <= limit                                  the tolerance table, or the spec
                  local_row <= max(limit, min(10 limit, 0.5))   one wrong row must not drown in 64 right ones
+                 slices <= max(limit, min(10 limit, 0.5))      nor a slice along any axis, by its own size
                  max local error < max(limit, 50 limit)        nor one wrong element; 50 limit is cut to 1
                                                                where nothing is quantized: rounding to 16
                                                                bits never costs an element its own size
@@ -13,9 +14,9 @@ infinities.  Integers and bools must be equal, but for a fraction that the spec 
                  error of the tolerance table stands in for its mre, and where only an mre is known, rows
                  and elements may spread as they may in quality.
 
-A spec may set the bounds of rows and elements by themselves (`tolerance.row`, `tolerance.element`).
+A spec may set the bounds of rows, slices and elements by themselves (`tolerance.row` and so on).
 They are blunt on purpose: INT8 moves single elements by more than their size, so there one wrong
-element is found only when it is off by 50 limits (5 times its size); its row and its channel tell more.
+element is found only when it is off by 50 limits (5 times its size); its slices tell more.
 
 `compare` returns and never raises on a mismatch; `assert_close` raises.
 """
@@ -33,24 +34,23 @@ from harness.comparison.equality import Equality, count_unequal
 from harness.comparison.explain import explain
 from harness.comparison.measure_error import measure_error
 from harness.comparison.metrics import Metrics
-from harness.comparison.result import (
-    ELEMENT_FACTOR,
-    ROW_FACTOR,
-    Allowed,
-    Comparison,
-    Fault,
-    FaultKind,
-    OutputsComparison,
-)
+from harness.comparison.result import Allowed, Comparison, Fault, FaultKind, OutputsComparison
 from harness.comparison.value_range import format_of
 from harness.errors import DataError
-from harness.precision import Precision, Tolerance
+from harness.precision import (
+    ELEMENT_CEILING,
+    ELEMENT_FACTOR,
+    ROW_CEILING,
+    ROW_FACTOR,
+    SLICE_CEILING,
+    SLICE_FACTOR,
+    Precision,
+    Tolerance,
+)
 from harness.spec.parts import OutputSpec
 from harness.spec.terms import EVERY_NUMBER, Terms
 
 __all__ = ["Comparison", "Fault", "OutputsComparison", "assert_close", "compare", "compare_outputs"]
-
-ROW_CEILING, ELEMENT_CEILING = 0.5, 1.0
 
 
 def compare(
@@ -164,7 +164,8 @@ def bounds(tolerance: Tolerance, precision: Precision, rule: OutputSpec = EVERY_
     row = tolerance.row or max(limit, min(ROW_FACTOR * limit, ROW_CEILING))
     ceiling = math.inf if precision.quantized else ELEMENT_CEILING
     element = tolerance.element or max(limit, min(ELEMENT_FACTOR * limit, ceiling))
-    return Allowed(limit, tolerance.expected, row, element, rule.mismatch_fraction)
+    part = tolerance.slice or max(limit, min(SLICE_FACTOR * limit, SLICE_CEILING))
+    return Allowed(limit, tolerance.expected, row, element, part, rule.mismatch_fraction)
 
 
 def _iterations(outputs: Iterations) -> Sequence[Mapping[str, Array]]:
@@ -213,7 +214,10 @@ def _judge_metrics(found: Metrics, allowed: Allowed) -> tuple[Fault, ...]:
         faults.append(Fault("mre", found.mre, allowed.mre))
     row = found.local_row
     if row is not None and not row.mre <= allowed.row:
-        faults.append(Fault("row", row.mre, allowed.row, row.index, row.count))
+        faults.append(Fault("row", row.mre, allowed.row, row.index, row.count, row.axis))
+    for one in found.slices:
+        if not one.mre <= allowed.slice:
+            faults.append(Fault("slice", one.mre, allowed.slice, one.index, one.count, one.axis))
     if found.worst is not None and not found.worst.error < allowed.element:
         faults.append(Fault("element", found.worst.error, allowed.element, found.worst.index))
     return tuple(faults)

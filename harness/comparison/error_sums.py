@@ -1,4 +1,4 @@
-"""The first pass over a tensor and its reference: sums, rows and channels, non-finite elements, peaks."""
+"""The first pass over a tensor and its reference: sums, slices, non-finite elements, peaks."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 
 from harness.comparison.blocks import Block, Floats, Layout, Pair
-from harness.comparison.buffers import ONES
+from harness.comparison.buffers import ONES, Buffers
 from harness.comparison.error_sample import Sample
 from harness.comparison.metrics import Group, NonFinite
+from harness.comparison.slices import Slices
 
 Peak = tuple[float, float, int]
 
 
 @dataclass
 class Groups:
-    """Sums for every row, or every channel: of |d| and of |r|, as the two rows of `both`."""
+    """Sums for every row: of |d| and of |r|, as the two rows of `both`."""
 
     axis: int
     elements: int
@@ -55,11 +56,10 @@ class Sums:
     """What the first pass finds over the elements that are finite on both sides.
 
     `d`, `r`, `dd`, `rr`: sums of |d|, |r| and their squares.  `peaks`: of each block the largest |d|, with
-    |r| and the position there.  `odd`: elements that are not finite.
+    |r| and the position there.  `odd`: elements that are not finite.  `rows`: of a brief measurement only.
     """
 
     rows: Groups | None
-    channels: Groups | None
     odd: Odd
     finite: int = 0
     d: float = 0.0
@@ -79,23 +79,19 @@ class Sums:
         return math.sqrt(self.rr / max(self.finite, 1))
 
 
-def empty_sums(layout: Layout, bytes_held: int, *, channels: bool) -> Sums:
-    """Sums to add blocks to; `bytes_held` by the two tensors bounds what rows and channels may take."""
-    rows, across, inner = layout.view
-    size = rows * across * inner
-    return Sums(
-        _groups(layout.batch_axis, rows, size, bytes_held),
-        _groups(layout.channel_axis if channels else None, across, size, bytes_held),
-        Odd(),
-    )
+def brief_sums(layout: Layout, bytes_held: int) -> Sums:
+    """Sums to add blocks to, by rows; `bytes_held` by the two tensors bounds what they may take."""
+    return Sums(_groups(layout.batch_axis, layout.view[0], math.prod(layout.view), bytes_held), Odd())
 
 
-def add_up(pair: Pair) -> tuple[Sums, Sample]:
-    """Pass over `pair` once; see `empty_sums`."""
-    sums, sample = empty_sums(pair.layout, pair.nbytes, channels=True), Sample(pair.size)
+def add_up(pair: Pair, slices: Slices) -> tuple[Sums, Sample]:
+    """Pass over `pair` once: sums, also those of `slices`, and a sample."""
+    sums, sample = Sums(None, Odd()), Sample(pair.size)
     for block in pair.blocks():
         add_block(sums, pair, block)
         sample.add(pair.room, block.start)
+        slices.add(pair.room)
+    slices.finish()
     return sums, sample
 
 
@@ -115,25 +111,15 @@ def add_block(sums: Sums, pair: Pair, block: Block) -> None:
     sums.r += r
     sums.dd += dd
     sums.rr += rr
+
+
+def add_rows(rows: Groups, block: Block, room: Buffers) -> None:
+    """Add the rows of a block that is in `room`."""
     if block.rows == block.channels == 1:
-        _add_to_one(sums, block, d, r)
-    elif sums.rows or sums.channels:
-        _add_to_many(sums, block, room.segments(block.rows, block.channels))
-
-
-def _add_to_one(sums: Sums, block: Block, d: float, r: float) -> None:
-    for groups, index in (sums.rows, block.row), (sums.channels, block.channel):
-        if groups:
-            groups.both[0, index] += d
-            groups.both[1, index] += r
-
-
-def _add_to_many(sums: Sums, block: Block, segments: Floats) -> None:
-    if sums.rows:
-        sums.rows.both[:, block.row : block.row + block.rows] += segments @ ONES[: block.channels]
-    if sums.channels:
-        span = slice(block.channel, block.channel + block.channels)
-        sums.channels.both[:, span] += ONES[: block.rows] @ segments
+        rows.both[:, block.row] += room.totals()
+    else:
+        segments = room.segments(block.rows, block.channels)
+        rows.both[:, block.row : block.row + block.rows] += segments @ ONES[: block.channels]
 
 
 class Odd:

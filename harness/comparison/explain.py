@@ -54,6 +54,7 @@ _SENTENCES: Mapping[str, str] = {
     "unequal": "a share of {got} differs > {allowed}",
     "mre": "mre {got} > {allowed}",
     "row": "row [{index}] of {of} is off by {share} of its size, {most} allowed",
+    "slice": "slice [{index}] of {of} along axis {axis} is off by {share} of its own size, {most} allowed",
     "element": "the element at {index} is off by {share} of its size, {most} allowed",
 }
 
@@ -61,8 +62,8 @@ _SENTENCES: Mapping[str, str] = {
 def _sentence(found: Fault) -> str:
     got, allowed = _value(found.got), _value(found.allowed)
     share, most = _share(found.got), _share(found.allowed)
-    text = _SENTENCES[found.kind]
-    return text.format(got=got, allowed=allowed, share=share, most=most, index=found.index, of=found.of)
+    text, where = _SENTENCES[found.kind], {"index": found.index, "of": found.of, "axis": found.axis}
+    return text.format(got=got, allowed=allowed, share=share, most=most, **where)
 
 
 def _non_finite(found: Fault) -> str:
@@ -145,7 +146,8 @@ def _allowance(found: Comparison) -> str:
     text = f"allowed at {found.precision}: mre {allowed.mre:.1e} (usual {allowed.expected:.1e})"
     if found.metrics is not None and found.metrics.absolute:
         text += ", judged absolutely: mean |reference| is below the declared scale"
-    return f"{text}, a row {_share(allowed.row)}, an element {_share(allowed.element)}"
+    parts = (("a row", allowed.row), ("a slice", allowed.slice), ("an element", allowed.element))
+    return ", ".join([text, *(f"{name} {_share(most)}" for name, most in parts)])
 
 
 def _explanation(found: Comparison) -> str:
@@ -166,11 +168,18 @@ def _spread(metrics: Metrics) -> str:
 def _rows(metrics: Metrics) -> list[str]:
     named = (("row", metrics.worst_row), ("channel", metrics.worst_channel))
     found = [_group(name, group) for name, group in named if group is not None]
+    found += [f"slice {slice_words(group)}" for group in [metrics.worst_slice] if group is not None]
     return ["; ".join(found)] if found else []
 
 
 def _group(name: str, group: Group) -> str:
     return f"worst {name} [{group.index}] of {group.count} (axis {group.axis}): mre {group.mre:.1e}"
+
+
+def slice_words(group: Group) -> str:
+    """`[5] of 84 along axis 1 is off by 0.27 of its own size`."""
+    where = f"[{group.index}] of {group.count} along axis {group.axis}"
+    return f"{where} is off by {_share(group.mre)} of its own size"
 
 
 def _lines(head: str, body: Sequence[str], context: Sequence[str], reproduce: str) -> str:

@@ -10,14 +10,15 @@ of the first says from where on that is likely; where it was wrong, the pass is 
 
 Memory beyond the tensors: three buffers of up to 16,384 elements, fewer for tensors below about 8 MB (brief:
 two of 65,536, of float32); the largest 1 % of the local errors, half as many more, and a sample of at most
-8,192; two sums a row and a channel, but rows or channels whose sums would take more than an eighth of the
-tensors (and 1 MiB) are left out.
+8,192; three sums for every index of every axis, but axes whose sums would take more than an eighth of the
+tensors (and 1 MiB) are left out (brief: two sums a row, on the same terms).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from harness.comparison.brief_sums import Brief, survey
 from harness.comparison.error_sums import Sums, add_up
 from harness.comparison.local_error import TINY, LocalErrors, local_errors
 from harness.comparison.metrics import Element, Metrics, decibels, ratio
+from harness.comparison.slices import Slices
 from harness.comparison.value_range import Format
 
 P99, P999 = 0.99, 0.999
@@ -66,18 +68,19 @@ def measure_error(
 
     `rtol` and `atol` are for `violations`; `scale` is the least mean|r| that is judged relatively.  `brief`
     measures in one pass, in float32 where that is within 1e-5 of float64: a tenth of the work.  It leaves
-    out channels and the element-wise mean, and tells the reference's range in the format given.
+    out slices and the element-wise mean, and tells the reference's range in the format given.
     """
     pair, tensors = Pair(actual, expected, layout_of(actual.shape, batch_axis)), (actual, expected)
     with np.errstate(all="ignore"):
         if brief is not None:
             found = survey(pair, tensors, brief)
             measures = _measures(found.sums, rtol, atol, scale)
+            parts = _row_parts(found.sums, measures)
             metrics = _metrics(pair, tensors, found.sums, scale, measures, _sampled(found, measures))
-            return replace(metrics, values=found.values)
-        sums, measures, bound = _first_pass(pair, rtol, atol, scale)
+            return replace(metrics, values=found.values, **parts)
+        sums, measures, bound, parts = _first_pass(pair, rtol, atol, scale)
         local = _second_pass(pair, sums, measures, bound)
-        return _metrics(pair, tensors, sums, scale, measures, local)
+        return replace(_metrics(pair, tensors, sums, scale, measures, local), **parts)
 
 
 def _measures(sums: Sums, rtol: float, atol: float | None, scale: float | None) -> _Measures:
@@ -86,10 +89,12 @@ def _measures(sums: Sums, rtol: float, atol: float | None, scale: float | None) 
 
 def _first_pass(
     pair: Pair, rtol: float, atol: float | None, scale: float | None
-) -> tuple[Sums, _Measures, float]:
-    sums, sample = add_up(pair)
+) -> tuple[Sums, _Measures, float, dict[str, Any]]:
+    slices = Slices(pair.layout, pair.nbytes)
+    sums, sample = add_up(pair, slices)
     measures = _measures(sums, rtol, atol, scale)
-    return sums, measures, sample.bound(measures.unit, 1.0 - P99)
+    parts = _slice_parts(pair, slices, measures, scale)
+    return sums, measures, sample.bound(measures.unit, 1.0 - P99), parts
 
 
 def _second_pass(pair: Pair, sums: Sums, measures: _Measures, bound: float) -> _Local:
@@ -149,7 +154,6 @@ def _metrics(
 ) -> Metrics:
     absolute = scale is not None and sums.mean < scale
     rel_l2 = ratio(math.sqrt(sums.dd), math.sqrt(sums.rr))
-    rows, channels = sums.rows, sums.channels
     return Metrics(
         size=tensors[0].size,
         finite=sums.finite,
@@ -161,15 +165,32 @@ def _metrics(
         p99=local.p99,
         p999=local.p999,
         worst=_worst(pair, tensors, local),
-        worst_row=rows.worst(0.0) if rows else None,
-        local_row=rows.worst(measures.unit * rows.elements) if rows else None,
-        worst_channel=channels.worst(0.0) if channels else None,
+        worst_row=None,
+        local_row=None,
+        worst_channel=None,
         violations=local.violations,
         atol=measures.atol,
         rtol=measures.rtol,
         elementwise_mean=local.elementwise_mean,
         non_finite=sums.odd.found(pair.layout),
     )
+
+
+def _slice_parts(pair: Pair, slices: Slices, measures: _Measures, scale: float | None) -> dict[str, Any]:
+    """The worst row, channel and slices; the sums that tell them are not kept for the second pass."""
+    return {
+        "worst_row": slices.worst(pair.layout.batch_axis, 0.0),
+        "local_row": slices.worst(pair.layout.batch_axis, measures.unit),
+        "worst_channel": slices.worst(pair.layout.channel_axis, 0.0),
+        "slices": tuple(slices.judged(axis, scale or 0.0) for axis in slices.axes),
+    }
+
+
+def _row_parts(sums: Sums, measures: _Measures) -> dict[str, Any]:
+    rows = sums.rows
+    if rows is None:
+        return {}
+    return {"worst_row": rows.worst(0.0), "local_row": rows.worst(measures.unit * rows.elements)}
 
 
 def _worst(pair: Pair, tensors: tuple[Array, Array], local: _Local) -> Element | None:

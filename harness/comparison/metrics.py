@@ -7,6 +7,7 @@ With `d = actual - expected` and `r = expected`, in float64, over the elements t
     local      e = |d| / max(|r|, m), m = max(mean|r|, scale): p99, p99.9 (exact order statistics), max
     rows       mre of each batch row and of each channel: the largest; and for rows also with mean|r| of
                the tensor as least denominator (`local_row`), so that an empty row is no alarm
+    slices     along each axis the slice that is furthest off its own size, see `slices`
     violations share of elements with |d| > atol + rtol |r|,  atol = rtol rms(r) unless given
 
 A reference that is all zero, with no scale, has mre 0 if every difference is 0 and infinity otherwise.
@@ -32,7 +33,7 @@ class Element:
 
 @dataclass(frozen=True)
 class Group:
-    """The worst of `count` rows or channels along `axis`: its index and its `mre`."""
+    """The worst of `count` slices along `axis`: its index and its `mre`."""
 
     axis: int
     index: int
@@ -79,6 +80,12 @@ class Metrics:
     elementwise_mean: float
     non_finite: tuple[NonFinite, ...] = ()
     values: ValueRange | None = None
+    slices: tuple[Group, ...] = ()
+
+    @property
+    def worst_slice(self) -> Group | None:
+        """The worst of `slices`."""
+        return max(self.slices, key=lambda group: group.mre, default=None)
 
     @property
     def max(self) -> float:

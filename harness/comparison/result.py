@@ -11,15 +11,25 @@ from functools import cached_property
 from typing import Any, Literal
 
 from harness.comparison.equality import Equality
-from harness.comparison.metrics import Metrics
-from harness.precision import UNIT_ROUNDOFF, Precision, Tolerance
+from harness.comparison.metrics import Group, Metrics
+from harness.precision import (
+    ELEMENT_FACTOR,
+    ROW_FACTOR,
+    SLICE_FACTOR,
+    SLICE_TOLD,
+    UNIT_ROUNDOFF,
+    Precision,
+    Tolerance,
+)
 
 CONSISTENCY_FACTOR = 4.0
 """How many times the emulation's error an engine may show: the two round at different places."""
 KERNELS_FACTOR = 2.0
 """How many times the `mre` of their emulation real 16-bit kernels show, nearly always (docs/verified.md)."""
-ROW_FACTOR, ELEMENT_FACTOR = 10.0, 50.0
-"""How many times the mean error of a tensor its worst row and its worst element may show."""
+THIN = 8.0
+"""How many times worse off than its tensor a slice is that is told."""
+SPREAD = {"unequal": 1.0, "row": ROW_FACTOR, "slice": SLICE_FACTOR, "element": ELEMENT_FACTOR}
+"""How many times the mean error of a tensor its worst parts may show."""
 
 FaultKind = Literal[
     "missing",
@@ -34,6 +44,7 @@ FaultKind = Literal[
     "unequal",
     "mre",
     "row",
+    "slice",
     "element",
 ]
 STRUCTURE = frozenset({"missing", "extra", "iterations", "shape", "empty", "kind"})
@@ -42,23 +53,28 @@ NON_FINITE = frozenset({"nan", "+inf", "-inf"})
 
 @dataclass(frozen=True)
 class Fault:
-    """One reason why quality fails: what was got, what is allowed or expected, and where."""
+    """One reason why quality fails: what was got, what is allowed or expected, and where.
+
+    `index` of `of` along `axis` names a row or slice.
+    """
 
     kind: FaultKind
     got: Any = None
     allowed: Any = None
     index: tuple[int, ...] | int | None = None
     of: int | None = None
+    axis: int | None = None
 
 
 @dataclass(frozen=True)
 class Allowed:
-    """The bounds of quality: `mre` with its expected size, worst row, worst element, unequal fraction."""
+    """The bounds of quality: `mre` with its expected size, worst row, element and slice, unequal fraction."""
 
     mre: float
     expected: float
     row: float
     element: float
+    slice: float
     unequal: float
 
 
@@ -121,6 +137,15 @@ class Comparison:
         )
 
     @property
+    def thin(self) -> Group | None:
+        """The worst slice where it passes but is far worse off than its tensor, whose `mre` hides it."""
+        worst = self.metrics.worst_slice if self.quality and self.metrics else None
+        if worst is None or self.metrics is None:
+            return None
+        least = max(SLICE_TOLD * self.allowed.slice, THIN * self.metrics.mre)
+        return worst if worst.mre > least else None
+
+    @property
     def empty(self) -> bool:
         """Whether there was nothing to compare."""
         return not self.faults and 0 in self.shapes[1]
@@ -179,8 +204,7 @@ def _explained_by_mre(fault: Fault, comparison: Comparison) -> bool:
     known = comparison.emulation_mre
     if fault.kind in NON_FINITE:
         return known is not None and not math.isfinite(known)
-    spread = {"unequal": 1.0, "row": ROW_FACTOR, "element": ELEMENT_FACTOR}[fault.kind]
-    return bool(fault.got <= spread * comparison.explained_mre)
+    return bool(fault.got <= SPREAD[fault.kind] * comparison.explained_mre)
 
 
 def _shown_by(emulation: Comparison, fault: Fault) -> bool:
@@ -191,6 +215,13 @@ def _shown_by(emulation: Comparison, fault: Fault) -> bool:
     elif emulation.metrics is None:
         return False
     else:
-        row = emulation.metrics.local_row
-        shown = emulation.metrics.max if fault.kind == "element" else row.mre if row else 0.0
+        shown = _shown(emulation.metrics, fault)
     return bool(fault.got <= CONSISTENCY_FACTOR * shown)
+
+
+def _shown(metrics: Metrics, fault: Fault) -> float:
+    """What the emulation shows of a worst row, slice or element."""
+    if fault.kind == "element":
+        return metrics.max
+    groups = [metrics.local_row] if fault.kind == "row" else list(metrics.slices)
+    return max((one.mre for one in groups if one and fault.axis in (None, one.axis)), default=0.0)

@@ -59,7 +59,7 @@ def severity(found: OutputsComparison) -> float:
 
 def _excess(fault: Fault) -> float:
     """How many times its bound a fault is, more than once."""
-    if fault.kind not in ("mre", "row", "element", "unequal"):
+    if fault.kind not in ("mre", "row", "slice", "element", "unequal"):
         return math.inf
     ratio = fault.got / fault.allowed if fault.allowed else math.inf
     return math.inf if math.isnan(ratio) else max(ratio, math.nextafter(1.0, 2.0))

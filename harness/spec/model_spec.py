@@ -130,7 +130,7 @@ class ModelSpec(Part):
         table, own = TOLERANCES[precision], self.of(precision).tolerance
         limit = own.limit or table.limit
         expected = min(own.expected or table.expected, limit)
-        found = Tolerance(expected, limit, own.row, own.element)
+        found = Tolerance(expected, limit, own.row, own.element, own.slice)
         return found.strict() if strict else found
 
     def terms(self, precision: Precision, *, strict: bool = False) -> Terms:

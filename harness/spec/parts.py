@@ -80,12 +80,13 @@ class OutputSpec(Part):
 
 
 class ToleranceSpec(Part):
-    """Overrides of the tolerance table for one precision: `mre`, and the worst row and element."""
+    """Overrides of the tolerance table for one precision: `mre`, and the worst row, element and slice."""
 
     expected: Positive | None = None
     limit: Positive | None = None
     row: Positive | None = None
     element: Positive | None = None
+    slice: Positive | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> ToleranceSpec:

@@ -18,6 +18,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from harness.comparison.explain import slice_words
 from harness.comparison.result import Comparison, OutputsComparison
 from harness.precision import Precision
 
@@ -38,6 +39,10 @@ INEXACT = (
     "use data like those it is for, or allow more in the spec: precision.{}.tolerance"
 )
 CLOSE = ", and more than half of the limit {:.1e}: real kernels, which this only emulates, may exceed it"
+THIN = (
+    "output '{}': slice {}, all of it by {:.1e}: whether that matters a task metric says, "
+    "with the reference's own answers as labels"
+)
 TF32_UNPROVEN = "the engine computes in TF32, which alone costs about 1e-3: build without it to tell"
 
 
@@ -166,6 +171,8 @@ def _warnings_of(one: Comparison, emulated: bool) -> list[str]:
         usual = f"above the usual {one.allowed.expected:.1e} of {one.precision}"
         close = CLOSE.format(one.allowed.mre) if emulated and one.close else ""
         warnings.append(f"output '{one.name}': mre {one.mre:.1e} is {usual}{close}")
+    if one.thin:
+        warnings.append(THIN.format(one.name, slice_words(one.thin), one.mre))
     if one.quality and not one.consistency:
         explained = f"{one.precision} explains at most {one.explained_mre:.1e}"
         warnings.append(f"output '{one.name}': mre {one.mre:.1e}, but {explained}")
