@@ -1,0 +1,86 @@
+"""What a deployment may meet: more shapes and more data than the suites look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.spoil.bench import Bench
+from benchmarks.spoil.engines import Array
+from harness.backends.base import Tensors
+from harness.errors import HarnessError
+from harness.spec.model_spec import Profile, Shape
+from harness.verdict.validate import tasks_of
+
+SHAPES = 16
+"""Shapes of each profile, beside those that the suites run."""
+SAMPLES = 256
+ELEMENTS = 40_000_000
+"""Elements of outputs that are kept, about."""
+
+
+@dataclass(frozen=True)
+class Met:
+    """One feed of a profile, what the reference answers and what the right engine does."""
+
+    profile: int
+    feeds: Tensors
+    reference: Mapping[str, Array]
+    right: Mapping[str, Array]
+
+
+def world_of(bench: Bench) -> list[Met]:
+    """The feeds of the suites, then other shapes, then all samples at opt; those that run."""
+    found, room = [], ELEMENTS
+    for profile, feeds in _feeds(bench):
+        try:
+            met = Met(profile, feeds, bench.reference.outputs(feeds), bench.right.run(feeds, profile))
+        except HarnessError:
+            continue
+        room -= sum(array.size for array in met.right.values())
+        found.append(met)
+        if room < 0:
+            break
+    return found
+
+
+def _feeds(bench: Bench) -> Iterator[tuple[int, Tensors]]:
+    for task in tasks_of(bench.spec, bench.feeds):
+        yield from ((task.profile, feeds) for feeds in task.feeds)
+    for index, profile in enumerate(bench.spec.profiles):
+        for k, shapes in enumerate(shapes_of(profile)):
+            yield index, bench.feeds.feed(shapes, k)
+    opt = bench.opt
+    for start in range(0, min(bench.feeds.samples, SAMPLES), bench.feeds.rows(opt)):
+        yield 0, bench.feeds.feed(opt, start)
+
+
+def shapes_of(profile: Profile, count: int = SHAPES) -> list[dict[str, Shape]]:
+    """Shapes within a profile, axes drawn each for itself; axes of equal place and range stay equal."""
+    rng, found = np.random.default_rng(7), []
+    for k in range(count * 4):
+        drawn: dict[tuple[int, ...], int] = {}
+        shapes = {name: tuple(_sizes(part, drawn, rng, k)) for name, part in profile.shapes.items()}
+        if shapes not in found:
+            found.append(shapes)
+    return found[:count]
+
+
+def _sizes(
+    part: object, drawn: dict[tuple[int, ...], int], rng: np.random.Generator, k: int
+) -> Iterator[int]:
+    ranges = zip(part.min, part.opt, part.max, part.multiples, strict=True)  # type: ignore[attr-defined]
+    for axis, (low, opt, high, multiple) in enumerate(ranges):
+        key = axis, low, opt, high
+        if key not in drawn:
+            drawn[key] = _size(low, opt, high, multiple, rng, k)
+        yield drawn[key]
+
+
+def _size(low: int, opt: int, high: int, multiple: int, rng: np.random.Generator, k: int) -> int:
+    """A size that kernels may treat apart: an end, beside one, even, a multiple of 8 or 16, or any."""
+    special = [low, high, high - multiple, opt + multiple, 8, 16, 32, 2 * multiple]
+    size = int(rng.choice(special)) if k % 2 else int(rng.integers(low, high + 1))
+    return int(np.clip(size // multiple * multiple or multiple, low, high))
