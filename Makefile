@@ -4,6 +4,7 @@
 #   make test      run the harness's own tests                 ARGS='-m "not slow"'
 #   make zoo       fetch the models that are not committed; `make suites` then validates them too
 #   make lint      ruff, mypy and the import contracts
+#   make spoil     some 400 faults in every model's engines: which pass? (an hour)     ARGS='--model detector'
 #   make fuzz      100,000 hostile files (about an hour; for a nightly job)    CASES=2000  SEED=7
 
 VENV ?= .venv
@@ -22,7 +23,7 @@ extra := $(extra_of_$(BACKEND))
 installed := $(VENV)/.installed$(if $(extra),-$(extra))
 
 .DEFAULT_GOAL := suites
-.PHONY: suites test zoo lint fuzz clean
+.PHONY: suites test zoo lint fuzz spoil clean
 
 suites: $(installed)
 	$(bin)/python -m pytest suites/ $(if $(BACKEND),--trt-backend=$(BACKEND)) $(ARGS)
@@ -41,6 +42,9 @@ lint: $(VENV)/.installed-dev
 
 fuzz: $(VENV)/.installed-dev
 	$(bin)/python -m tests.fuzz --cases $(CASES) --seed $(SEED) --folder .fuzz
+
+spoil: $(VENV)/.installed-dev
+	$(bin)/python -m benchmarks.spoil $(ARGS)
 
 clean:
 	rm -rf $(VENV) .fuzz build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks

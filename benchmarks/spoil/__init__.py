@@ -1,1 +1,1 @@
-"""Engines spoilt on purpose, judged as the suites judge: what passes all the same, and right ones that do not pass."""
+"""Engines spoilt on purpose, judged as the suites judge: which pass, and which right ones fail."""

@@ -3,7 +3,7 @@
     python -m benchmarks.spoil [--model GLOB] [--precision NAME] [--count N] [--seed N] [--list FILE]
 
 All bundled models (those that `make zoo` fetched too) and six generated ones, in some 400 named ways at every
-precision.  Ends with exit code 1 where more survive than the targets allow, or a right variant raises an alarm.
+precision.  Exit code 1 where more survive than the targets allow, or where a right variant raises an alarm.
 """
 
 from __future__ import annotations

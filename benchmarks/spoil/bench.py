@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from benchmarks.spoil.engines import Kept, KeptFeeds, KeptReference, Spoiler, Spoilt
-from harness.backends.base import Engine, Tensors
+from harness.backends.base import Engine
 from harness.backends.onnxruntime.backend import OnnxRuntimeBackend, SessionSettings, open_model
 from harness.engines.subject import Subject
 from harness.precision import Precision
@@ -97,11 +97,3 @@ def benches(subject: Subject, precisions: tuple[Precision, ...]) -> Iterator[Ite
 def _opened(subject: Subject, precision: Precision, reference: KeptReference) -> Iterator[Bench]:
     with subject.engine(precision).open("verified") as engine:
         yield Bench(subject, precision, Kept(engine), reference)
-
-
-def run_of(engine: Engine) -> Any:
-    """A run on the first profile."""
-    return lambda feeds: engine.run(feeds)
-
-
-__all__ = ["Bench", "Tensors", "benches", "replace", "run_of", "subject_of"]

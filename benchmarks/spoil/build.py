@@ -1,4 +1,4 @@
-"""Engines of edited models: lowered and emulated with the plan and the calibrated ranges of the right model."""
+"""Engines of edited models: lowered and emulated with the plan and the ranges of the right model."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def _on(place: Place, effect: Effect) -> Spoiler:
     return lambda call: changed(call, place, effect)
 
 
-def _everywhere(call: Call, whole: object) -> object:  # noqa: ARG001
+def _everywhere(call: Call, whole: object) -> object:
     return ...
 
 

@@ -100,7 +100,7 @@ def _volume(shapes: Any) -> int:
 
 def rows_in(call: Call, one_in: int) -> Array:
     """Which samples of the feed a fault that strikes one sample in `one_in` strikes, by their own data."""
-    name, part = next(iter(call.feeds.items()))
+    part = next(iter(call.feeds.values()))
     rows = call.value.shape[0] if call.value.ndim else 1
     if part.ndim and part.shape[0] == rows:
         return np.array([_struck(row, one_in, call.at) for row in part])

@@ -72,13 +72,13 @@ def _last_axis_part(array: Array, at: float) -> Array | None:
     return array
 
 
-def _transposed(array: Array, at: float) -> Array | None:  # noqa: ARG001
+def _transposed(array: Array, at: float) -> Array | None:
     same = array.ndim >= 2 and array.shape[0] == array.shape[1]
     return array.swapaxes(0, 1) if same else array.swapaxes(-1, -2).reshape(array.shape)
 
 
 def _bits(count: int) -> Callable[[Array, float], Array | None]:
-    def change(array: Array, at: float) -> Array | None:  # noqa: ARG001
+    def change(array: Array, at: float) -> Array | None:
         step = np.abs(array).max() / (2 ** (count - 1) - 1)
         return np.round(array / step) * step if step else None
 
@@ -199,10 +199,20 @@ def _scalar_within(tensor: onnx.TensorProto, low: float, high: float) -> bool:
     return low <= abs(float(numpy_helper.to_array(tensor).reshape(-1)[0])) <= high
 
 
-def _pads(change: Callable[[list[int]], list[int]]) -> Callable[[Any], Any]:
-    return lambda pads: (
-        change(list(pads)) if pads and any(pads) and change(list(pads)) != list(pads) else None
-    )
+def _at_the_end(pads: Any) -> list[int] | None:
+    """The same padding, all of it at the end of each axis."""
+    if not pads or not any(pads[: len(pads) // 2]):
+        return None
+    half = len(pads) // 2
+    return [0] * half + [a + b for a, b in zip(pads[:half], pads[half:], strict=True)]
+
+
+def _axis_before(axis: int) -> int | None:
+    return axis - 1 if axis in (-1, 2, 3) else None
+
+
+def _other_gates(array: Array, at: float) -> Array | None:
+    return np.roll(array, array.shape[-2] // 4, -2) if array.ndim == 3 else None
 
 
 def _other_mode(wanted: str) -> Callable[[Any], Any]:
@@ -246,9 +256,9 @@ EDITS: Mapping[str, Edit] = {
     ),
     "padding all at the end": attribute(
         ("Conv", "MaxPool", "AveragePool"), "pads",
-        _pads(lambda p: [0] * (len(p) // 2) + [a + b for a, b in zip(p[: len(p) // 2], p[len(p) // 2 :], strict=True)]),
+        _at_the_end,
     ),
-    "padding not counted": attribute(("AveragePool",), "count_include_pad", lambda c: None if not c else 0, 0),
+    "padding not counted": attribute(("AveragePool",), "count_include_pad", lambda c: 0 if c else None, 0),
     "padding counted": attribute(("AveragePool",), "count_include_pad", lambda c: None if c else 1, 0),
     "Resize by asymmetric corners": attribute(
         ("Resize",), "coordinate_transformation_mode", _other_mode("asymmetric"), "half_pixel"
@@ -257,26 +267,26 @@ EDITS: Mapping[str, Edit] = {
         ("Resize",), "coordinate_transformation_mode", _other_mode("align_corners"), "half_pixel"
     ),
     "Resize to the nearest": attribute(("Resize",), "mode", _other_mode("nearest"), "nearest"),
-    "Resize rounding down": attribute(("Resize",), "nearest_mode", _other_mode("floor"), "round_prefer_floor"),
+    "Resize rounding down": attribute(("Resize",), "nearest_mode", _other_mode("floor"), "ceil"),
     "Relu left out": operator(("Relu", "LeakyRelu"), "Identity"),
     "LeakyRelu as Relu": operator(("LeakyRelu",), "Relu"),
     "Relu cut at 1": operator(("Relu",), "HardSigmoid", alpha=1.0, beta=0.0),
     "Erf as Tanh": operator(("Erf",), "Tanh"),
     "Sigmoid as HardSigmoid": operator(("Sigmoid",), "HardSigmoid"),
     "Tanh as Softsign": operator(("Tanh",), "Softsign"),
-    "Softmax over the axis before": attribute(("Softmax",), "axis", lambda a: a - 1 if a in (-1, 2, 3) else None, -1),
+    "Softmax over the axis before": attribute(("Softmax",), "axis", _axis_before, -1),
     "Softmax left out": operator(("Softmax",), "Identity"),
     "max pooled for mean": operator(("AveragePool",), "Identity"),
     "the attention's scale dropped": _constants(0.05, 0.9, 3.0, "Mul", "Div"),
     "a scalar factor off by 1.1": _constants(1e-3, 1e4, 1.1, "Mul", "Div"),
     "a mask ten thousand times weaker": _constants(1e3, 1e38, 1e-4, "Mul", "Where"),
-    "gates in another order": _on_weight(lambda a, at: np.roll(a, a.shape[-2] // 4, -2) if a.ndim == 3 else None),
+    "gates in another order": _on_weight(_other_gates),
     "the reset gate on the other side": attribute(("GRU",), "linear_before_reset", lambda v: 1 - v, 0),
     "the direction reversed": attribute(RECURRENT, "direction", _other_mode("reverse"), "forward"),
     "the initial state left out": inputs(
         RECURRENT, lambda names: [*names[:5], ""] if len(names) > 5 and names[5] else None
     ),
-    "parts joined in another order": inputs(("Concat",), lambda names: names[::-1] if len(names) > 1 else None),
+    "parts joined in another order": inputs(("Concat",), lambda names: names[::-1] if names[1:] else None),
     "a difference the other way": inputs(("Sub",), lambda names: names[::-1]),
     "a residual left out": inputs(("Add",), lambda names: [names[0], names[0]]),
 }  # fmt: skip

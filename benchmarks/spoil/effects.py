@@ -1,7 +1,7 @@
 """What is done to values: effects on a part of an output, and the parts.
 
-An effect takes the part and the whole tensor and gives new values of the part's shape.  A place gives an index
-into the tensor, or None where the tensor has no such place.
+An effect takes the part and the whole tensor and gives new values of the part's shape.  A place gives an
+index into the tensor, or None where the tensor has no such place.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ def _size(whole: Array) -> float:
     return float(np.abs(whole).mean()) if whole.size else 0.0
 
 
-def _rolled(part: Array, whole: Array) -> Array:  # noqa: ARG001
+def _rolled(part: Array, whole: Array) -> Array:
     return np.roll(part, 1, axis=int(np.argmax(part.shape)) if part.ndim else None)
 
 
 def _coarse(levels: int) -> Effect:
-    def effect(part: Array, whole: Array) -> Array:  # noqa: ARG001
+    def effect(part: Array, whole: Array) -> Array:
         step = np.abs(part).max() / levels if part.size else 0.0
         return np.round(part / step) * step if step else part
 
     return effect
 
 
-def _clipped(part: Array, whole: Array) -> Array:  # noqa: ARG001
+def _clipped(part: Array, whole: Array) -> Array:
     most = np.abs(part).max() / 2 if part.size else 0.0
     return np.clip(part, -most, most)
 

@@ -64,8 +64,8 @@ class Call:
     """One run of a spoilt engine: what the right one answers, and where the fault is in it.
 
     `target`: the output that is spoilt; `at`: a number in [0, 1) from which indices follow, the same for all
-    runs; `number` counts runs since the engine was loaded; `before`: right answers of the run before, empty in
-    the first; `opt`, `most`, `least`: the profile's shapes.
+    runs; `number` counts runs since the engine was loaded; `before` and `shapes_before`: right answers and
+    shapes of the run before, empty in the first; `ranges`: the shapes that the profile allows.
     """
 
     outputs: Outputs

@@ -7,14 +7,14 @@ the FP32 reference.  The rules, in their order:
     idle        No harm: nowhere does it move a number by more than 4 unit roundoffs of the precision.
     slice       Harm: in some slice (one index of one axis over all feeds of that shape; one sample; one whole
                 feed) of 8 elements or more the error is above max(min(10 limits, 0.5), 4 times the right
-                engine's error in that same slice).  A slice whose mean |r| is below a millionth of the largest
-                |r| of its output holds nothing.
+                engine's error in that same slice).  A slice whose mean |r| is below a millionth of the
+                largest |r| of its output holds nothing.
     whole       Harm: the error of an output over all feeds of one shape is above the limit of the precision,
                 and above twice the right engine's.
-    decision    Harm: of the decisions of an output that holds scores, more than 1 % (and more than one) change
-                although the reference's two best are further apart than the limit, of the best's size.
-    element     Harm: an element is off by its allowance of the stated table: max(limit, 50 limits), at most its
-                own size without INT8, of max(|r|, mean |r|); and by 4 times the right engine's largest.
+    decision    Harm: of the decisions of an output that holds scores, more than 1 % (and more than one)
+                change although the reference's two best are further apart than the limit, of the best's size.
+    element     Harm: an element is off by its allowance of the stated table: max(limit, 50 limits), at most
+                its own size without INT8, of max(|r|, mean |r|); and by 4 times the right engine's largest.
     within      No harm otherwise: below the stated tolerance in every slice.
 """
 

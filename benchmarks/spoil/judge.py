@@ -50,7 +50,7 @@ def question_of(bench: Bench, engine: Engine) -> Question:
         bench.feeds,
         engine,
         bench.reference,  # type: ignore[arg-type]
-        emulation=lambda feeds: bench.right.run(feeds),
+        emulation=bench.right.run,
     )
 
 
@@ -70,9 +70,9 @@ def _metamorphic(bench: Bench, engine: Spoilt) -> Iterator[str]:
 
 
 def trials_of(bench: Bench, engine: Spoilt) -> Iterator[Trial]:
-    """A trial for each profile.  A fault of the builder is in every build, one of loading in every loaded one."""
+    """A trial for each profile.  What is wrong with one build is wrong with every other one."""
 
-    def static(shapes: Mapping[str, Shape]) -> AbstractContextManager[Engine]:  # noqa: ARG001
+    def static(shapes: Mapping[str, Shape]) -> AbstractContextManager[Engine]:
         return engine.fresh()
 
     terms = bench.spec.terms(bench.precision)

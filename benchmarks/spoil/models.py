@@ -1,7 +1,7 @@
 """Six small models as they are deployed, with seeded weights: each a folder with model, data and spec.
 
-detector (boxes in pixels beside class scores), classifier (labelled), segmenter, decoder (with keys and values
-that go round), embedder (with a mask), recurrent (LSTM over GRU).
+detector (boxes in pixels beside class scores), classifier (labelled), segmenter, decoder (with keys and
+values that go round), embedder (with a mask), recurrent (LSTM over GRU).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PRECISIONS = 'precisions = ["fp32", "fp16", "bf16", "int8", "int8+fp16"]'
 def _finish(
     b: Builder, inputs: Shapes, outputs: Mapping[str, tuple[str, list[int | str]]]
 ) -> onnx.ModelProto:
-    """The model; `outputs`: name -> the tensor that it is, and its shape.  Inputs in `ids` and `mask` are INT64."""
+    """The model; `outputs`: name -> the tensor that it is, and its shape.  `ids` and `mask` are INT64."""
     whole = {"ids", "mask"}
     for name, (tensor, _) in outputs.items():
         b.nodes.append(helper.make_node("Identity", [tensor], [name], name=f"/{name}"))
@@ -125,7 +125,7 @@ def _block(b: Builder, x: str, mixed: str, width: int) -> str:
 
 
 def decoder() -> onnx.ModelProto:
-    """`ids` [N, 1] and past keys and values [N, 2, T, 12] -> `logits` [N, 1, 50], `present_k`, `present_v`."""
+    """`ids` [N, 1] and past keys and values [N, 2, T, 12] -> `logits` [N, 1, 50], presents."""
     b, width = Builder(14), 24
     x = b.op("Gather", b.weight(50, width, scale=1.0), "ids")
     query, key, value = (_heads(b, x, width) for _ in range(3))
@@ -212,7 +212,11 @@ _IMAGE = 'dtype = "float32"\ndata = {{ npz = "data.npz", member = "{}" }}'.forma
 _SPECS: Mapping[str, str] = {
     "detector": f"""[inputs.image]\n{_IMAGE("image")}
 [[profiles]]
-shapes.image = {{ min = [1, 3, 32, 32], opt = [2, 3, 64, 64], max = [4, 3, 64, 64], multiple_of = [1, 1, 8, 8] }}
+[profiles.shapes.image]
+min = [1, 3, 32, 32]
+opt = [2, 3, 64, 64]
+max = [4, 3, 64, 64]
+multiple_of = [1, 1, 8, 8]
 """,
     "classifier": f"""[inputs.image]\n{_IMAGE("image")}
 [[profiles]]
@@ -224,7 +228,11 @@ allowed_drop = 0.02
 """,
     "segmenter": f"""[inputs.image]\n{_IMAGE("image")}
 [[profiles]]
-shapes.image = {{ min = [1, 3, 16, 16], opt = [2, 3, 32, 48], max = [4, 3, 64, 64], multiple_of = [1, 1, 8, 8] }}
+[profiles.shapes.image]
+min = [1, 3, 16, 16]
+opt = [2, 3, 32, 48]
+max = [4, 3, 64, 64]
+multiple_of = [1, 1, 8, 8]
 """,
     "decoder": """[inputs.ids]
 dtype = "int64"

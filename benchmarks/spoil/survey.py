@@ -24,8 +24,8 @@ class Result:
     """One engine: what it is, and what was found.
 
     `outcome`: "caught", "harmless", "harmful", "right" or "false alarm"; "nothing" where the fault changes
-    nothing in this model, so that it is not counted.  `why`: the failure that caught it, or the rule of `harm`.
-    `told`: passes with a warning that the right engine does not have.
+    nothing in this model, so that it is not counted.  `why`: the failure that caught it, or the rule of
+    `harm`.  `told`: passes with a warning that the right engine does not have.
     """
 
     model: str
@@ -110,7 +110,7 @@ class Survey:
         return replace(result, outcome="false alarm", why=found.failed) if found.failed else result
 
     def _differs(self, engine: Spoilt) -> bool:
-        """Whether a variant differs from the right engine in any bit, or in dtype or layout, of a few feeds."""
+        """Whether a variant differs in any bit, dtype or layout from the right engine, on a few feeds."""
         engine = engine.fresh()
         return any(_differ(engine.run(met.feeds, met.profile), met) for met in self.world[:12])
 

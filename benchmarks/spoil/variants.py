@@ -43,26 +43,26 @@ def _by_batch(array: Array, call: Call, ulp: float) -> Array:
     return array * (1 + (0.5 if up else -0.5) * ulp)
 
 
-def _flushed(array: Array, call: Call, ulp: float) -> Array:  # noqa: ARG001
+def _flushed(array: Array, call: Call, ulp: float) -> Array:
     return np.where(np.abs(array) < np.finfo(np.float32).smallest_normal, 0, array)
 
 
-def _negative_zeros(array: Array, call: Call, ulp: float) -> Array:  # noqa: ARG001
+def _negative_zeros(array: Array, call: Call, ulp: float) -> Array:
     return np.where(array == 0, -np.zeros_like(array), array)
 
 
-def _short(array: Array, call: Call, ulp: float) -> Array:  # noqa: ARG001
+def _short(array: Array, call: Call, ulp: float) -> Array:
     """Rounded to the bits of the precision, at most TF32's 10, to nearest even."""
     step = np.exp2(np.floor(np.log2(np.maximum(np.abs(array), 1e-30)))) * ulp
     return np.round(array / step) * step
 
 
-def _towards_zero(array: Array, call: Call, ulp: float) -> Array:  # noqa: ARG001
+def _towards_zero(array: Array, call: Call, ulp: float) -> Array:
     step = np.exp2(np.floor(np.log2(np.maximum(np.abs(array), 1e-30)))) * ulp
     return np.trunc(array / step) * step
 
 
-def _near_ties(array: Array, call: Call, ulp: float) -> Array:  # noqa: ARG001
+def _near_ties(array: Array, call: Call, ulp: float) -> Array:
     """The two best swapped where they are within 2 ulps of each other."""
     axis = scores_axis(array)
     if axis is None:

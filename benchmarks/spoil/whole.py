@@ -30,7 +30,7 @@ def scores_axis(array: Array) -> int | None:
 def _ranked(first: int, second: int) -> Callable[[Array, Call], Array | None]:
     """The values at two ranks swapped, in every decision."""
 
-    def change(array: Array, call: Call) -> Array | None:  # noqa: ARG001
+    def change(array: Array, call: Call) -> Array | None:
         axis = scores_axis(array)
         if axis is None or array.shape[axis] <= max(first, second):
             return None
@@ -44,7 +44,7 @@ def _ranked(first: int, second: int) -> Callable[[Array, Call], Array | None]:
     return change
 
 
-def _best(array: Array, call: Call) -> Array | None:  # noqa: ARG001
+def _best(array: Array, call: Call) -> Array | None:
     """The best class of every decision made the worst."""
     axis = scores_axis(array)
     if axis is None:
@@ -53,7 +53,7 @@ def _best(array: Array, call: Call) -> Array | None:  # noqa: ARG001
     return array
 
 
-def _moved(array: Array, call: Call) -> Array | None:  # noqa: ARG001
+def _moved(array: Array, call: Call) -> Array | None:
     axis = scores_axis(array)
     return None if axis is None else np.roll(array, 1, axis)
 
@@ -96,7 +96,7 @@ CLASSES: dict[str, Spoiler] = {
 
 
 def _take(order: Callable[[int], list[int]], axis: int = 0) -> Spoiler:
-    def change(array: Array, call: Call) -> Array | None:  # noqa: ARG001
+    def change(array: Array, call: Call) -> Array | None:
         if array.ndim <= max(axis, -axis - 1) or array.shape[axis] < 2:
             return None
         return np.take(array, order(array.shape[axis]), axis)
@@ -113,14 +113,14 @@ def _swapped_outputs(call: Call) -> Outputs:
     return {name: call.outputs[names[k - 1]] for k, name in enumerate(names)}
 
 
-def _transposed(array: Array, call: Call) -> Array | None:  # noqa: ARG001
+def _transposed(array: Array, call: Call) -> Array | None:
     """Values in the other order, the shape as it was."""
     if array.ndim < 2:
         return None
     return np.ascontiguousarray(np.swapaxes(array, -1, -2)).reshape(array.shape)
 
 
-def _leaked(array: Array, call: Call) -> Array | None:  # noqa: ARG001
+def _leaked(array: Array, call: Call) -> Array | None:
     return None if array.ndim < 1 or len(array) < 2 else array + np.roll(array, 1, 0) / 10
 
 
@@ -134,7 +134,7 @@ def _at(value: float) -> Callable[[Array, Call], Array | None]:
     return change
 
 
-def _first_row(array: Array, call: Call) -> Array | None:  # noqa: ARG001
+def _first_row(array: Array, call: Call) -> Array | None:
     return None if array.ndim < 1 or len(array) < 2 else np.repeat(array[:1], len(array), 0)
 
 

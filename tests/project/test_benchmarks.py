@@ -9,7 +9,7 @@ import pytest
 from benchmarks import command, memory
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = ("calibration", "false_alarms", "lowering", "models", "scale", "search", "timing_overhead")
+SCRIPTS = ("calibration", "false_alarms", "lowering", "models", "scale", "search", "spoil", "timing_overhead")
 
 
 def run(script, folder, *arguments):
@@ -19,12 +19,18 @@ def run(script, folder, *arguments):
     return subprocess.run(line, check=False, cwd=folder, env=environment, capture_output=True, text=True)
 
 
+def is_package(path, script):
+    """Whether `path` is what `python -m` runs of the package `script`."""
+    return path.name == "__main__.py" and path.parent.name == script
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_help_says_what_a_script_is_for(tmp_path, script):
     done = run(script, tmp_path, "--help")
     assert done.returncode == 0
     assert done.stdout.startswith(f"usage: python -m benchmarks.{script} ")
-    assert (ROOT / "benchmarks" / f"{script}.py").read_text().splitlines()[0].strip('"') in done.stdout
+    source = next(p for p in (ROOT / "benchmarks").rglob("*.py") if p.stem == script or is_package(p, script))
+    assert source.read_text().splitlines()[0].strip('"') in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,6 +1,6 @@
-"""Engines spoilt on purpose: 300 seeded ones must not pass and do harm, right ones must pass; `make spoil` has all.
+"""300 engines spoilt on purpose, seeded: none that does harm passes, no right one fails; all: `make spoil`.
 
-Those that today's suites let pass are listed in `survivors.txt`, a line `model[precision]: name  # what sees it`
+Those that pass all the same are listed in `survivors.txt`, a line `model[precision]: name  # what sees it`
 each; one that is not listed fails.
 """
 
