@@ -1,1 +1,1 @@
-pytest_plugins = ["harness.plugin.hooks", "pytester"]
+pytest_plugins = ["trt_harness_pytest", "pytester"]

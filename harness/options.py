@@ -12,79 +12,13 @@ from typing import Any
 from platformdirs import user_cache_path
 
 from harness.errors import UsageError
+from harness.flags import BACKENDS, CUDA_BINDINGS, FLAGS, TARGETS
 from harness.paths import nothing_at
 from harness.precision import Precision
 from harness.records import ALLOWABLE
 
-CUDA_BINDINGS = ("cuda-python", "pycuda")
 CUDA_PROVIDER = "CUDAExecutionProvider"
-BACKENDS = ("auto", "onnxruntime", "tensorrt", "tensorrt_rtx")
-DEFAULT_LAYER_MEMORY = "512MiB"
-TARGETS = ("tensorrt", "tensorrt_rtx", "onnxruntime")
 _UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-
-
-@dataclass(frozen=True)
-class Flag:
-    """One command line option; `settings` are the keywords of argparse's `add_argument`."""
-
-    name: str
-    settings: Mapping[str, Any]
-
-    @property
-    def dest(self) -> str:
-        """The attribute that argparse stores the value under."""
-        return self.name.lstrip("-").replace("-", "_")
-
-
-def _many(name: str, metavar: str, text: str) -> Flag:
-    return Flag(name, {"action": "append", "default": [], "metavar": metavar, "help": text})
-
-
-def _one(name: str, metavar: str, text: str, default: str | None = None) -> Flag:
-    return Flag(name, {"default": default, "metavar": metavar, "help": text})
-
-
-def _switch(name: str, text: str) -> Flag:
-    return Flag(name, {"action": "store_true", "default": False, "help": text})
-
-
-FLAGS: tuple[Flag, ...] = (
-    _many("--trt-spec", "PATH", "path, repeatable: validate this spec.toml, or every one in this folder, "
-          "instead of the bundled models (default: the folder of the ini option trt_models)"),
-    _many("--trt-onnx", "PATH", "path, repeatable: validate this ONNX file without a spec (default: none)"),
-    _many("--trt-model", "GLOB", "name or glob, repeatable: only models with such names (default: all)"),
-    _many("--trt-precision", "NAME", f"one of {', '.join(Precision)}, repeatable: only these of the "
-          "precisions that a spec lists (default: all)"),
-    _one("--trt-backend", "NAME", f"one of {', '.join(BACKENDS)} (default: auto, which takes TensorRT where "
-         "it can run, else ONNX Runtime)", "auto"),
-    _one("--trt-provider", "NAME", "ONNX Runtime execution provider (default: CPUExecutionProvider)"),
-    _one("--trt-cuda", "NAME", f"one of {', '.join(CUDA_BINDINGS)}: what device memory and events are had "
-         "through (default: the one installed)"),
-    _switch("--trt-cuda-graph", "time the deployed engine as a CUDA graph, on ONNX Runtime's CUDA provider "
-            "(default: off)"),
-    _one("--trt-cache-dir", "PATH", "folder of cached engines, scales and references (default: the user's "
-         "cache folder)"),
-    _one("--trt-report-dir", "PATH", "folder in which every run writes a folder of its own "
-         "(default: reports)"),
-    _switch("--trt-strict", "fail above the expected error, not above the limit (default: off)"),
-    _many("--trt-allow", "VERDICT", f"one of {', '.join(ALLOWABLE)}, repeatable: records of this verdict "
-          "fail no test (default: none)"),
-    _one("--trt-target", "NAME", f"one of {', '.join(TARGETS)}: what models are deployed on, and may be "
-         "refused by (default: the spec's, or tensorrt)"),
-    _switch("--trt-no-code", "refuse specs that run code: loaders, metrics, network functions, plugins, "
-            "finished engines (default: off)"),
-    _one("--trt-layer-memory", "BYTES", "memory for intermediate tensors, in bytes or with KiB, MiB, GiB "
-         f"(default: {DEFAULT_LAYER_MEMORY})", DEFAULT_LAYER_MEMORY),
-    _one("--trt-baseline", "PATH", "results.json, run's folder or folder of runs: fail where accuracy or "
-         "latency regressed against it (default: none)"),
-    _many("--trt-allow-missing", "GLOB", "model, or case as it is printed, repeatable: what of the baseline "
-          "may be gone, renamed or skipped (default: none)"),
-    _switch("--trt-search-fp32", "search the nodes that must stay FP32 for every case whose outputs are "
-            "precision-limited, and propose them: the one option that adds to a run (default: off)"),
-    _switch("--trt-interleave", "measure the baseline's engine, if the cache still has it, in turn with the "
-            "new one (default: off)"),
-)  # fmt: skip
 
 
 def default_cache_dir() -> Path:
@@ -118,6 +52,9 @@ class Options:
     allow: tuple[str, ...] = ()
     allow_missing: tuple[str, ...] = ()
     target: str | None = None
+    data: Path | None = None
+    shapes: tuple[str, ...] = ()
+    tolerance: str | None = None
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Options:
@@ -144,6 +81,9 @@ class Options:
             allow=tuple(_one_of("--trt-allow", name, ALLOWABLE) for name in given["trt_allow"]),
             allow_missing=tuple(given["trt_allow_missing"]),
             target=_one_of("--trt-target", given["trt_target"], TARGETS) if given["trt_target"] else None,
+            data=_existing("--trt-data", given["trt_data"]) if given["trt_data"] else None,
+            shapes=tuple(given["trt_shape"]),
+            tolerance=given["trt_tolerance"],
         )
         _check_pairs(found)
         return found
@@ -162,8 +102,11 @@ class Options:
         """The command line arguments that a reproduction of one case needs."""
         paths = [("--trt-spec", path) for path in self.specs] + [("--trt-onnx", path) for path in self.onnx]
         paths += [("--trt-baseline", self.baseline)] if self.baseline else []
+        paths += [("--trt-data", self.data)] if self.data else []
         single = [("--trt-backend", self.backend), ("--trt-provider", self.provider)]
         single += [("--trt-cuda", self.cuda), ("--trt-target", self.target)]
+        single += [("--trt-tolerance", self.tolerance)]
+        single += [("--trt-shape", shape) for shape in self.shapes]
         chosen = [(flag, value) for flag, value in single if value not in (None, "auto")]
         allowed = [("--trt-allow", verdict) for verdict in self.allow]
         switches = {

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UsageError
-from harness.options import FLAGS, Options, parse_bytes
+from harness.flags import FLAGS
+from harness.options import Options, parse_bytes
 from harness.precision import Precision
 
 

@@ -29,11 +29,9 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def plugin() -> list[str]:
-    """`-p harness.plugin.hooks` unless the package is installed: pytest then loads it by its entry point."""
-    installed = any(
-        entry.value == "harness.plugin.hooks" for entry in metadata.entry_points(group="pytest11")
-    )
-    return [] if installed else ["-p", "harness.plugin.hooks"]
+    """`-p trt_harness_pytest` unless the package is installed: pytest then loads it by its entry point."""
+    installed = any(entry.value == "trt_harness_pytest" for entry in metadata.entry_points(group="pytest11"))
+    return [] if installed else ["-p", "trt_harness_pytest"]
 
 
 def options(text: str | None, **flags: Any) -> argparse.Namespace:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError
-from harness.options import FLAGS, Options
+from harness.flags import FLAGS
+from harness.options import Options
 
 if TYPE_CHECKING:
     from harness.plugin.selection import Case

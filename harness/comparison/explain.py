@@ -120,7 +120,8 @@ def _summary(found: OutputsComparison, subject: str) -> str:
 
 
 def _head(found: Comparison, subject: str) -> str:
-    what = f"{subject} output '{found.name}'" if subject else f"output '{found.name}'"
+    named = f"output '{found.name}'" if found.name else ""
+    what = " ".join(part for part in (subject, named) if part) or "arrays"
     first = problems(found)[0] if found.faults else f"{headline(found)}, within tolerance"
     return f"{what}: {first}"
 

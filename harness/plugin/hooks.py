@@ -1,4 +1,4 @@
-"""The pytest plugin: options, header, cases, and the records of a run.
+"""The hooks of a run: header, cases, and the records.  `trt_harness_pytest` loads them where they are used.
 
 Importing it imports no runtime and no graph library; collecting the suites doesn't either.
 """
@@ -18,40 +18,21 @@ import pytest
 from harness import errors
 from harness.backends.cuda import gpus
 from harness.latency.points import points
-from harness.options import FLAGS, Options
+from harness.options import Options
 from harness.plugin import selection, xfails
 from harness.plugin.heartbeat import Heartbeat
+from harness.plugin.keys import BEAT, RECORDS, RUN
 from harness.plugin.outcome import ONE_LINE, ToldOnce, checked, fail_regressed, lost, one_line, phase
 from harness.plugin.parallel import Parallel, worker_count
 from harness.plugin.run import Run
 from harness.plugin.selection import Case
 from harness.report.collect import Collector, rank
 
-pytest_plugins = (
-    "harness.fixtures.session",
-    "harness.fixtures.cases",
-    "harness.fixtures.search",
-    "harness.fixtures.metamorphic",
-    "harness.fixtures.latency",
-)
+pytest_plugins = ("trt_harness_pytest",)
 
-RUN = pytest.StashKey[Run]()
-BEAT = pytest.StashKey[Heartbeat]()
 LOST = pytest.StashKey[bool]()
-RECORDS = pytest.StashKey[list[dict[str, Any]]]()
 MISTAKE = pytest.StashKey[errors.UsageError]()
 TOLD = pytest.StashKey[ToldOnce]()
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Register the options and ini settings."""
-    group = parser.getgroup("trt", "TensorRT harness")
-    for flag in FLAGS:
-        group.addoption(flag.name, **flag.settings)
-    parser.addini(
-        "trt_models", "folders of specs, relative to the ini file (default: suites/models)", "paths"
-    )
-    parser.addini("trt_xfails", "file of expected failures (default: suites/xfails.txt)", default="")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -142,10 +123,15 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
     finally:
         if pause:
             gc.enable()
+    end_on_mistake(session)
+    return found
+
+
+def end_on_mistake(session: pytest.Session) -> None:
+    """Raise pytest's UsageError for a user's mistake that was found while tests were collected."""
     if MISTAKE in session.config.stash:
         with _usage():
             raise session.config.stash[MISTAKE]
-    return found
 
 
 @pytest.hookimpl(tryfirst=True)

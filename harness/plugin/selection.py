@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -75,12 +75,12 @@ def load(options: Options, bundled: Iterable[Path]) -> Selection:
     from harness.spec import assets
     from harness.spec import file as spec_file
 
-    own = [spec_file.read_spec(path) for path in spec_file.find_specs(options.specs)] + _drafted(options.onnx)
     if options.specs or options.onnx:
-        return select(own, options)
+        own = [spec_file.read_spec(path) for path in spec_file.find_specs(options.specs)]
+        return select(_overridden(own, options) + _drafted(options), options)
     folders = [folder for folder in bundled if folder.is_dir()]
     specs = [spec_file.read_spec(path) for path in spec_file.find_specs(folders)] if folders else []
-    return select(specs, options, lambda spec: not assets.missing(spec))
+    return select(_overridden(specs, options), options, lambda spec: not assets.missing(spec))
 
 
 def require_folders(named: Iterable[Path]) -> None:
@@ -96,12 +96,25 @@ def concerns(arguments: Iterable[Path], bundled: Iterable[Path]) -> bool:
     return any(a == s or s in a.parents or a in s.parents for a in arguments for s in suites)
 
 
-def _drafted(files: Sequence[Path]) -> list[ModelSpec]:
-    if not files:
-        return []
-    from harness.drafting.draft import spec_from_onnx
+def _overridden(specs: list[ModelSpec], options: Options) -> list[ModelSpec]:
+    """The specs with `--trt-data`, `--trt-shape` and `--trt-tolerance` in those that the run selects."""
+    if not (options.data or options.shapes or options.tolerance):
+        return specs
+    from harness.data.override import Override
 
-    return [spec_from_onnx(file) for file in files]
+    override = Override.parse(options.data, options.shapes, options.tolerance)
+    return [override.applied(spec) if _named(spec, options.models) else spec for spec in specs]
+
+
+def _drafted(options: Options) -> list[ModelSpec]:
+    """Specs for `--trt-onnx`, of the precisions that are asked for: nobody listed any."""
+    if not options.onnx:
+        return []
+    from harness.data.override import Override
+    from harness.drafting.resolve import resolve
+
+    override = Override.parse(options.data, options.shapes, options.tolerance)
+    return [resolve(file, replace(override, precisions=options.precisions)) for file in options.onnx]
 
 
 def _named(spec: ModelSpec, patterns: Sequence[str]) -> bool:

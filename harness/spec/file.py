@@ -94,6 +94,34 @@ def write_fp32_nodes(path: str | os.PathLike[str], precision: Precision, names: 
     _replace(file, text)
 
 
+def write_spec(spec: ModelSpec, path: Path) -> Path:
+    """Write `spec`, made or changed in memory, to `path`, with its files by their whole paths.
+
+    Raises SpecError where it names code, which must lie beside its spec.
+    """
+    tables = spec.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
+    for key, name in _named_files(spec):
+        if key.endswith(("loader", "metric", "network")):
+            rule = "names code, which must lie beside the spec: save the spec beside it"
+            raise SpecError(spec.name, key, name, rule)
+    _made_absolute(tables, spec.folder.resolve())
+    path.write_text(tomlkit.dumps(tables), encoding="utf-8")
+    return path
+
+
+def _made_absolute(tables: Any, folder: Path) -> None:
+    """Make every path in `tables` start from the root."""
+    if not isinstance(tables, dict):
+        return
+    for key, value in tables.items():
+        if key in ("onnx", "npz", "npy", "weights", "engine", "calibration_cache") and isinstance(value, str):
+            tables[key] = str(folder / value)
+        elif key == "plugins" and isinstance(value, list):
+            tables[key] = [str(folder / one) for one in value]
+        else:
+            _made_absolute(value, folder)
+
+
 def _sub_table(table: Any, key: str, *, super_table: bool = False) -> Any:
     if key not in table:
         inline = isinstance(table, InlineTable)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from harness.commands import COMMANDS
-from harness.options import FLAGS
+from harness.flags import FLAGS
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOW = (ROOT / ".github" / "workflows" / "nightly.yml").read_text(encoding="utf-8")

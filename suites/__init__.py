@@ -1,0 +1,1 @@
+"""What users run: `pytest suites/` in a checkout, `trt-harness validate` everywhere (as `harness.suites`)."""
