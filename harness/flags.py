@@ -16,7 +16,8 @@ CUDA_BINDINGS = ("cuda-python", "pycuda")
 BACKENDS = ("auto", "onnxruntime", "tensorrt", "tensorrt_rtx")
 TARGETS = ("tensorrt", "tensorrt_rtx", "onnxruntime")
 ALLOWABLE = (
-    "undecided", "precision-limited", "engine-suspect", "reference-limited", "not-deployable", "export-suspect",
+    "undecided", "precision-limited", "engine-suspect",
+    "reference-limited", "not-deployable", "export-suspect",
 )  # fmt: skip
 """Those of `harness.records`, held together by the same test."""
 DEFAULT_LAYER_MEMORY = "512MiB"

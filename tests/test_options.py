@@ -103,3 +103,10 @@ def test_a_user_without_a_home_is_told_what_to_set(monkeypatch):
     monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as where the user has no entry either
     with pytest.raises(UsageError, match="set TRT_HARNESS_CACHE"):
         Options.parse({})
+
+
+def test_words_of_the_options_are_those_of_the_rooms_that_know_them():
+    from harness import flags, precision, records
+
+    assert tuple(precision.Precision) == flags.PRECISIONS
+    assert records.ALLOWABLE == flags.ALLOWABLE

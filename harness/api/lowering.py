@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from harness.api.sources import Data, Model, Shapes, opened, plan_of, precision_of
 from harness.calibration.model import Calibration
-from harness.data.override import validated
+from harness.data.override import parts_of, validated
 from harness.errors import UsageError
 from harness.lowering import model as lowering
 from harness.precision import Precision
@@ -115,7 +115,7 @@ def calibrate(
 
     >>> import harness
     >>> sorted(harness.calibrate(mlp, {"x": x}, method="minmax").ranges)
-    ['h', 'x']
+    ['r', 'x']
     """
     wanted = precision_of(precision)
     if method is not None and method not in METHODS:
@@ -130,6 +130,7 @@ def _with_calibration(subject: Subject, precision: Precision, own: Mapping[str, 
     given = {key: value for key, value in own.items() if value is not None}
     if not given:
         return subject
-    tables = subject.spec.model_dump()
-    tables["precision"].setdefault(precision, {}).setdefault("calibration", {}).update(given)
-    return replace(subject, spec=validated(subject.spec, tables))
+    spec, own_part = subject.spec, subject.spec.of(precision)
+    calibration = {**parts_of(own_part.calibration), **given}
+    changed = {**spec.precision, precision: {**parts_of(own_part), "calibration": calibration}}
+    return replace(subject, spec=validated(spec, {**parts_of(spec), "precision": changed}))

@@ -41,8 +41,8 @@ class Report:
         return self.results.records
 
     def __bool__(self) -> bool:
-        judged = all(verdict in ("pass", *self.results.options.get("allow", ())) for verdict in self.verdicts.values())
-        return bool(self.rows) and judged
+        fine = ("pass", *self.results.options.get("allow", ()))
+        return bool(self.rows) and all(verdict in fine for verdict in self.verdicts.values())
 
     def __str__(self) -> str:
         return "\n".join(table(self.rows.values()))

@@ -16,7 +16,7 @@ from harness.errors import UsageError
 from harness.paths import no_file
 from harness.precision import Precision
 from harness.spec.errors import spec_error
-from harness.spec.model_spec import ModelSpec, Shape, ShapeRange, ToleranceSpec
+from harness.spec.model_spec import ModelSpec, Part, PrecisionSpec, Shape, ShapeRange, ToleranceSpec
 
 _BOUNDS = ("min", "opt", "max")
 
@@ -48,7 +48,7 @@ class Override:
         """
         if self == Override():
             return spec
-        tables = spec.model_dump()
+        tables = parts_of(spec)
         if self.precisions:
             tables["precisions"] = self.precisions
         if self.data is not None:
@@ -64,8 +64,9 @@ class Override:
         assert self.data is not None
         if why := no_file(self.data):
             raise UsageError(f"--trt-data = {str(self.data)!r}: {why}")
-        for name, source in _sources(spec, self.data.resolve()).items():
-            tables["inputs"][name]["data"] = source
+        given = _sources(spec, self.data.resolve())
+        fed = {name: {**parts_of(spec.inputs[name]), "data": source} for name, source in given.items()}
+        tables["inputs"] = {**spec.inputs, **fed}
 
 
 def parse_shape(text: str) -> tuple[str, tuple[Shape, Shape, Shape]]:
@@ -132,16 +133,24 @@ def _put_shapes(
     if lost:
         there = ", ".join(map(repr, spec.inputs))
         raise UsageError(f"--trt-shape = {lost[0]!r}: no such input; the inputs are {there}")
-    first = tables["profiles"][0]
-    for name, three in shapes.items():
-        first["shapes"][name] = dict(zip(_BOUNDS, three, strict=True))
-    tables["profiles"] = (first,)
+    first = spec.profiles[0]
+    own = {name: dict(zip(_BOUNDS, three, strict=True)) for name, three in shapes.items()}
+    tables["profiles"] = ({"name": first.name, "shapes": {**first.shapes, **own}},)
     tables["benchmark"] = {}
 
 
 def _put_tolerance(tables: dict[str, Any], tolerance: ToleranceSpec) -> None:
-    for precision in tables["precisions"]:
-        tables["precision"].setdefault(precision, {})["tolerance"] = tolerance.model_dump()
+    known = tables["precision"]
+    own = {
+        precision: {**parts_of(known.get(precision, PrecisionSpec())), "tolerance": tolerance}
+        for precision in tables["precisions"]
+    }
+    tables["precision"] = {**known, **own}
+
+
+def parts_of(part: Part) -> dict[str, Any]:
+    """The fields of a table of a spec as they are, to make another of; a dump would lose named axes."""
+    return {name: getattr(part, name) for name in type(part).model_fields}
 
 
 def validated(spec: ModelSpec, tables: Mapping[str, Any]) -> ModelSpec:
@@ -156,15 +165,14 @@ def validated(spec: ModelSpec, tables: Mapping[str, Any]) -> ModelSpec:
 
 def _shaped_by_data(spec: ModelSpec) -> ModelSpec:
     """`spec` with the sizes of its arrays on every axis but the batch axis."""
-    tables = spec.model_dump()
+    first = spec.profiles[0]
+    own: dict[str, Any] = {}
     for name, part in spec.inputs.items():
         if part.data.generator is None:
-            held = tables["profiles"][0]["shapes"][name]
             sizes = load_array(spec, f"inputs.{name}.data", part.data).shape
-            tables["profiles"][0]["shapes"][name] = (
-                _fitted(spec.profiles[0].shapes[name], sizes, part.batch_axis) or held
-            )
-    return validated(spec, tables)
+            own[name] = _fitted(first.shapes[name], sizes, part.batch_axis) or first.shapes[name]
+    profile = {"name": first.name, "shapes": {**first.shapes, **own}}
+    return validated(spec, {**parts_of(spec), "profiles": (profile,)})
 
 
 def _fitted(held: ShapeRange, sizes: Shape, batch_axis: int | None) -> dict[str, Shape] | None:

@@ -19,7 +19,7 @@ from harness.errors import SpecError
 from harness.paths import SPEC_NAME, no_file, nothing_at
 from harness.precision import Precision
 from harness.spec.errors import dotted, one_line, spec_error
-from harness.spec.model_spec import DataSource, ModelSpec
+from harness.spec.model_spec import DataSource, ModelSpec, Profile
 
 MAX_BYTES = 4 * 2**20
 """A spec larger than this is no spec."""
@@ -104,9 +104,18 @@ def write_spec(spec: ModelSpec, path: Path) -> Path:
         if key.endswith(("loader", "metric", "network")):
             rule = "names code, which must lie beside the spec: save the spec beside it"
             raise SpecError(spec.name, key, name, rule)
+    tables["profiles"] = [_profile_table(profile) for profile in spec.profiles]
     _made_absolute(tables, spec.folder.resolve())
     path.write_text(tomlkit.dumps(tables), encoding="utf-8")
     return path
+
+
+def _profile_table(profile: Profile) -> dict[str, Any]:
+    """A profile with its shapes as they follow from its axes, where it names them."""
+    named = {name: list(part.dims) for name, part in profile.shapes.items() if part.dims is not None}
+    axes = {name: axis.model_dump(mode="json", exclude_none=True) for name, axis in profile.axes.items()}
+    plain = profile.model_dump(mode="json", exclude_none=True)
+    return {**plain, "axes": axes, "shapes": {**plain["shapes"], **named}}
 
 
 def _made_absolute(tables: Any, folder: Path) -> None:

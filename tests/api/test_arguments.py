@@ -11,6 +11,7 @@ import harness
 from harness.api import sources
 from harness.data.override import Override, parse_shape, parse_tolerance
 from harness.precision import TOLERANCES, Precision
+from harness.spec.file import write_spec
 from tests.helpers.project import write_case, write_model
 from tests.helpers.specs import made_spec
 
@@ -149,3 +150,16 @@ def test_a_spec_changed_in_memory_is_validated_as_it_is(tmp_path, monkeypatch):
     assert not strict
     assert strict.verdicts == {"fp16": "precision-limited"}
     assert "mre" in strict.explain()
+
+
+def test_axes_with_names_stay_so(tmp_path):
+    axes = {"n": {"min": 1, "opt": 2, "max": 4}}
+    profile = {"axes": axes, "shapes": {"x": ["n", 4]}}
+    spec = made_spec(profiles=[profile], model={"onnx": str(tmp_path / "model.onnx")})
+    write_model(tmp_path / "model.onnx")
+    judged = Override(tolerance=parse_tolerance("1e-4"), precisions=(Precision.FP16,)).applied(spec)
+    assert judged.profiles[0].axes == spec.profiles[0].axes
+    again = harness.read_spec(write_spec(judged, tmp_path / "spec.toml"))
+    assert again.profiles[0].axes == spec.profiles[0].axes
+    assert again.profiles[0].shapes["x"].dims == ("n", 4)
+    assert again.model_dump() == judged.model_dump()
