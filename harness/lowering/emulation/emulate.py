@@ -10,16 +10,21 @@ Casts belong to the model and stay.
    its own and removes the model's rounding with them.  What they move is rounded already, and the next node
    reads it in FP32 as it is.  Only Casts and control flow are left in 16 bits; the self-test of the backend
    holds the runtime to those.
-3. 16-bit weights are held in FP32, rounded; attributes that give an output its type or values turn FP32 too.
-4. Names and types of tensors stay; what a node makes before rounding is called `<tensor>__r32`.
+3. GRU, LSTM and RNN are a bracket: real kernels keep their state in 16 bits, rounded at every step, or in
+   FP32.  `stepped` writes the first out, and is what is judged; `kept` rounds once a node.
+4. 16-bit weights are held in FP32, rounded; attributes that give an output its type or values turn FP32 too.
+5. Names and types of tensors stay; what a node makes before rounding is called `<tensor>__r32`.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import onnx_ir as ir
 
 from harness.graph.walk import all_nodes, subgraphs
 from harness.lowering.edit import Editor, is_tensor, retype, retype_attributes
+from harness.lowering.emulation.stepped import stepped
 from harness.lowering.model import LoweredModel, LoweringSummary
 from harness.lowering.operators import MOVES, READERS
 from harness.lowering.passes.base import Pass, run
@@ -28,14 +33,19 @@ _HALVES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 _FLOAT = ir.DataType.FLOAT
 
 
-def emulate(lowered: LoweredModel) -> ir.Model:
+Recurrence = Literal["stepped", "kept"]
+"""What kernels do with the state of GRU, LSTM and RNN: rounded at every step, or kept in FP32 to the end."""
+
+
+def emulate(lowered: LoweredModel, recurrence: Recurrence = "stepped") -> ir.Model:
     """The lowered model with every 16-bit rounding explicit, for a runtime that computes in FP32.
 
     Names and types of tensors are those of `lowered`; Q/DQ stays as it is.
     """
     if lowered.plan.precision.half is None:
         return lowered.model
-    return run(EmulationPass(), lowered.model)[0]
+    model = stepped(lowered.model) if recurrence == "stepped" else lowered.model
+    return run(EmulationPass(), model)[0]
 
 
 class EmulationPass(Pass):

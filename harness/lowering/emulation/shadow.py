@@ -6,7 +6,8 @@
 3. For each FLOAT output two scalars become outputs of the model: the sum of |copy - original| and that of
    |original|.  They are the only outputs.  An infinity of the original, such as a mask, is no error where the
    copy has it too, and no magnitude.
-4. Nodes in subgraphs get no copy: their tensors cannot be read from outside.
+4. Nodes in subgraphs get no copy: their tensors cannot be read from outside.  Recurrent nodes are copied as
+   kernels compute them that keep their state in FP32.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def shadow_model(
     base: LoweredModel, lowered: LoweredModel, nodes: Sequence[str]
 ) -> tuple[ir.Model, list[Probe]]:
     """The shadow model of `lowered` on `base`, the same model with every node kept in FP32."""
-    emulated = emulate(lowered)
+    emulated = emulate(lowered, "kept")
     model = base.model.clone()
     builder = _Builder(model, emulated)
     probes = [probe for node in nodes for probe in builder.probe(node)]
