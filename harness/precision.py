@@ -39,7 +39,8 @@ class Tolerance:
     """Bounds on the mean relative error: above `expected` a warning, above `limit` a failure.
 
     `row`, `element` and `slice` bound the worst row, element and slice; None leaves them to follow from
-    `limit` by the factors and ceilings below.
+    `limit` by the factors and ceilings below.  `top1` is the share of decided lines of scores that may choose
+    another class (see `ranking`).
     """
 
     expected: float
@@ -47,6 +48,7 @@ class Tolerance:
     row: float | None = None
     element: float | None = None
     slice: float | None = None
+    top1: float = 0.05
 
     def strict(self) -> Tolerance:
         """The same with `expected` as the limit (`--trt-strict`)."""

@@ -57,9 +57,10 @@ def study(spec: Any, plan: Any, backend: Any, cache: Any) -> dict[str, Any]:
     import numpy as np
 
     from harness.backends.onnxruntime.backend import SessionSettings, emulation_level, open_model
+    from harness.data.batches import stacked
     from harness.engines.subject import Subject
     from harness.lowering.emulation.emulate import emulate
-    from harness.verdict.validate import feeds_needed, stacked
+    from harness.verdict.validate import feeds_needed
 
     subject = Subject(spec, backend, cache)
     shapes = {name: part.opt for name, part in spec.profiles[0].shapes.items()}
@@ -74,10 +75,10 @@ def study(spec: Any, plan: Any, backend: Any, cache: Any) -> dict[str, Any]:
         real = [{n: v for n, v in engine.run(feed).items() if n in names} for feed in feeds]
         fake = [{n: v for n, v in other.run(feed).items() if n in names} for feed in feeds]
     judged = {
-        "gpu": judge(spec, plan, stacked(real), stacked(expected)),
-        "emulated": judge(spec, plan, stacked(fake), stacked(expected)),
+        "gpu": judge(spec, plan, stacked(real, rows, expected[0]), stacked(expected, rows)),
+        "emulated": judge(spec, plan, stacked(fake, rows, expected[0]), stacked(expected, rows)),
     }
-    apart = judge(spec, plan, stacked(real), stacked(fake))
+    apart = judge(spec, plan, stacked(real, rows, expected[0]), stacked(fake, rows, expected[0]))
 
     def emulated_layers(tensors: Any) -> Any:
         wanted = dict.fromkeys([*(value.name for value in emulated.graph.outputs), *tensors])

@@ -6,6 +6,7 @@ infinities.  Integers and bools must be equal, but for a fraction that the spec 
     quality      mre <= limit                                  the tolerance table, or the spec
                  local_row <= max(limit, min(10 limit, 0.5))   one wrong row must not drown in 64 right ones
                  slices <= max(limit, min(10 limit, 0.5))      nor a slice along any axis, by its own size
+                 decided top-1 that differ <= 5 %              where floats look like scores
                  max local error < max(limit, 50 limit)        nor one wrong element; 50 limit is cut to 1
                                                                where nothing is quantized: rounding to 16
                                                                bits never costs an element its own size
@@ -34,6 +35,7 @@ from harness.comparison.equality import Equality, count_unequal
 from harness.comparison.explain import explain
 from harness.comparison.measure_error import measure_error
 from harness.comparison.metrics import Metrics
+from harness.comparison.ranking import Ranking, rank
 from harness.comparison.result import Allowed, Comparison, Fault, FaultKind, OutputsComparison
 from harness.comparison.value_range import format_of
 from harness.errors import DataError
@@ -75,7 +77,7 @@ def compare(
     actual, expected = np.asanyarray(actual), np.asanyarray(expected)
     kinds = _kind(name, actual.dtype), _kind(name, expected.dtype)
     allowed = bounds(tolerance, precision, rule)
-    metrics = equality = None
+    metrics = equality = ranking = None
     faults = _structure(actual, expected, kinds)
     if faults:
         pass
@@ -88,7 +90,8 @@ def compare(
         metrics = measure_error(
             actual, expected, rtol=tolerance.limit, scale=scale, batch_axis=batch_axis, brief=brief_in
         )
-        faults = _judge_metrics(metrics, allowed)
+        ranking = None if brief else rank(actual, expected, tolerance.limit)
+        faults = _judge_metrics(metrics, allowed) + _judge_ranking(ranking, allowed)
     shapes, dtypes = (actual.shape, expected.shape), (actual.dtype.name, expected.dtype.name)
     return Comparison(
         name,
@@ -100,6 +103,7 @@ def compare(
         faults,
         metrics,
         equality,
+        ranking,
         emulation,
         emulation_mre,
     )
@@ -165,7 +169,7 @@ def bounds(tolerance: Tolerance, precision: Precision, rule: OutputSpec = EVERY_
     ceiling = math.inf if precision.quantized else ELEMENT_CEILING
     element = tolerance.element or max(limit, min(ELEMENT_FACTOR * limit, ceiling))
     part = tolerance.slice or max(limit, min(SLICE_FACTOR * limit, SLICE_CEILING))
-    return Allowed(limit, tolerance.expected, row, element, part, rule.mismatch_fraction)
+    return Allowed(limit, tolerance.expected, row, element, part, rule.mismatch_fraction, tolerance.top1)
 
 
 def _iterations(outputs: Iterations) -> Sequence[Mapping[str, Array]]:
@@ -221,3 +225,9 @@ def _judge_metrics(found: Metrics, allowed: Allowed) -> tuple[Fault, ...]:
     if found.worst is not None and not found.worst.error < allowed.element:
         faults.append(Fault("element", found.worst.error, allowed.element, found.worst.index))
     return tuple(faults)
+
+
+def _judge_ranking(found: Ranking | None, allowed: Allowed) -> tuple[Fault, ...]:
+    if found is None or found.share <= allowed.top1:
+        return ()
+    return (Fault("top1", found.share, allowed.top1, found.index, found.decided, found.axis),)

@@ -41,6 +41,8 @@ def fault(comparison: Comparison | None, found: Fault) -> str:
         return _non_finite(found)
     if found.kind == "unequal" and comparison is not None:
         return _unequal(comparison, found)
+    if found.kind == "top1" and comparison is not None and comparison.ranking is not None:
+        return f"{_sentence(found)}: got {comparison.ranking.actual}, expected {comparison.ranking.expected}"
     return _sentence(found)
 
 
@@ -55,6 +57,7 @@ _SENTENCES: Mapping[str, str] = {
     "mre": "mre {got} > {allowed}",
     "row": "row [{index}] of {of} is off by {share} of its size, {most} allowed",
     "slice": "slice [{index}] of {of} along axis {axis} is off by {share} of its own size, {most} allowed",
+    "top1": "{share} of {of} lines choose another class, {most} allowed; first at {index}",
     "element": "the element at {index} is off by {share} of its size, {most} allowed",
 }
 
@@ -214,6 +217,7 @@ def _one_to_json(found: Comparison) -> dict[str, Any]:
         "explained_mre": found.explained_mre,
         "problems": list(problems(found)),
         "metrics": None if found.metrics is None else {**asdict(found.metrics), "max": found.metrics.max},
+        "ranking": None if found.ranking is None else asdict(found.ranking),
         "equality": None if found.equality is None else asdict(found.equality),
         "emulation_mre": found.emulation.mre if found.emulation is not None else found.emulation_mre,
     }

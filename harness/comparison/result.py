@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from harness.comparison.equality import Equality
 from harness.comparison.metrics import Group, Metrics
+from harness.comparison.ranking import Ranking
 from harness.precision import (
     ELEMENT_FACTOR,
     ROW_FACTOR,
@@ -46,6 +47,7 @@ FaultKind = Literal[
     "row",
     "slice",
     "element",
+    "top1",
 ]
 STRUCTURE = frozenset({"missing", "extra", "iterations", "shape", "empty", "kind"})
 NON_FINITE = frozenset({"nan", "+inf", "-inf"})
@@ -68,7 +70,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Allowed:
-    """The bounds of quality: `mre` with its expected size, worst row, element and slice, unequal fraction."""
+    """The bounds of quality: `mre` with its expected size, worst row, element and slice, shares."""
 
     mre: float
     expected: float
@@ -76,11 +78,14 @@ class Allowed:
     element: float
     slice: float
     unequal: float
+    top1: float
 
 
 @dataclass(frozen=True)
 class Comparison:
     """One output against its reference.  `metrics` for floats, `equality` for exact comparisons, else None.
+
+    `ranking` is there where floats look like scores.
 
     `emulation` is the same output of the emulation against the reference, if there is one, and
     `emulation_mre` its `mre` alone.
@@ -95,6 +100,7 @@ class Comparison:
     faults: tuple[Fault, ...] = ()
     metrics: Metrics | None = None
     equality: Equality | None = None
+    ranking: Ranking | None = None
     emulation: Comparison | None = None
     emulation_mre: float | None = None
 
@@ -202,6 +208,8 @@ def _explained(fault: Fault, comparison: Comparison) -> bool:
 
 def _explained_by_mre(fault: Fault, comparison: Comparison) -> bool:
     known = comparison.emulation_mre
+    if fault.kind == "top1":
+        return False
     if fault.kind in NON_FINITE:
         return known is not None and not math.isfinite(known)
     return bool(fault.got <= SPREAD[fault.kind] * comparison.explained_mre)
@@ -210,7 +218,9 @@ def _explained_by_mre(fault: Fault, comparison: Comparison) -> bool:
 def _shown_by(emulation: Comparison, fault: Fault) -> bool:
     if fault.kind in NON_FINITE:
         return any(other.kind in NON_FINITE for other in emulation.faults)
-    if fault.kind == "unequal":
+    if fault.kind == "top1":
+        shown = emulation.ranking.share if emulation.ranking else 0.0
+    elif fault.kind == "unequal":
         shown = emulation.equality.fraction if emulation.equality else 0.0
     elif emulation.metrics is None:
         return False

@@ -15,8 +15,8 @@ from harness.comparison.emulated_error import Compared, EmulatedError
 from harness.comparison.result import Fault, OutputsComparison
 
 Outputs = Mapping[str, NDArray[Any]]
-Judge = Callable[[Sequence[Outputs], Sequence[Outputs]], OutputsComparison]
-"""Compares the outputs of the samples of one case with the reference's."""
+Judge = Callable[[Sequence[Outputs], Sequence[Outputs], Tensors], OutputsComparison]
+"""Compares the outputs of the feeds of one case with the reference's; the last is the first feed."""
 
 
 class SuiteError(EmulatedError):
@@ -40,8 +40,9 @@ class SuiteError(EmulatedError):
         worst = 0.0
         with self._opener(model, self.names) as runner:
             for _, members in groupby(samples, key=lambda sample: sample[0]):
-                pairs = [(runner.run(feed), expected) for _, feed, expected in members]
-                found = self._judge([actual for actual, _ in pairs], [expected for _, expected in pairs])
+                runs = [(runner.run(feed), expected, feed) for _, feed, expected in members]
+                actual, expected, feeds = zip(*runs, strict=True)
+                found = self._judge(actual, expected, feeds[0])
                 worst = max(worst, severity(found))
         return worst
 
@@ -59,7 +60,7 @@ def severity(found: OutputsComparison) -> float:
 
 def _excess(fault: Fault) -> float:
     """How many times its bound a fault is, more than once."""
-    if fault.kind not in ("mre", "row", "slice", "element", "unequal"):
+    if fault.kind not in ("mre", "row", "slice", "element", "unequal", "top1"):
         return math.inf
     ratio = fault.got / fault.allowed if fault.allowed else math.inf
     return math.inf if math.isnan(ratio) else max(ratio, math.nextafter(1.0, 2.0))

@@ -95,6 +95,29 @@ class Batches:
         return axes
 
 
+def stacked(
+    outputs: Sequence[Outputs], rows: int = 1, like: Outputs | None = None
+) -> Outputs | Sequence[Outputs]:
+    """Outputs of several feeds of `rows` samples as of one feed, samples first, however many feeds they were.
+
+    The first axis as long as `rows` counts samples; outputs without one get a new first axis.  `like`, the
+    reference's outputs for one feed, says which it is: an output of another shape is not turned to fit.  As
+    they are where names, shapes or dtypes differ between feeds.
+    """
+    kinds = [{name: (array.shape, array.dtype) for name, array in one.items()} for one in outputs]
+    if any(kind != kinds[0] for kind in kinds):
+        return outputs
+    shapes = {name: array.shape for name, array in (outputs[0] if like is None else like).items()}
+    return {n: _joined([one[n] for one in outputs], rows, shapes.get(n)) for n in outputs[0]}
+
+
+def _joined(parts: Sequence[NDArray[Any]], rows: int, shape: Shape | None) -> NDArray[Any]:
+    if shape != parts[0].shape or rows not in shape:
+        return np.stack(parts) if len(parts) > 1 else parts[0]
+    moved = [np.moveaxis(part, shape.index(rows), 0) for part in parts]
+    return np.concatenate(moved) if len(moved) > 1 else moved[0]
+
+
 def take_rows(outputs: Outputs, axes: Mapping[str, int], rows: Sequence[int]) -> dict[str, NDArray[Any]]:
     """The given rows of every output that has rows."""
     return {n: np.take(outputs[n], rows, axis) for n, axis in axes.items()}

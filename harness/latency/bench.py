@@ -15,6 +15,7 @@ from harness.backends.base import BackendInfo, Engine, Tensors
 from harness.comparison.compare import compare_outputs
 from harness.comparison.explain import explain
 from harness.comparison.result import OutputsComparison
+from harness.data.batches import stacked
 from harness.data.inputs import Feeds
 from harness.engines.engine import BuiltEngine
 from harness.latency.bench_device import copies, device_latencies, device_outputs, on_device
@@ -26,7 +27,7 @@ from harness.precision import Precision
 from harness.records import Record
 from harness.spec.model_spec import ModelSpec
 from harness.spec.terms import Terms
-from harness.verdict.validate import feeds_needed, stacked
+from harness.verdict.validate import feeds_needed
 
 ROTATION = 8
 ROTATION_BYTES = 256 * 2**20
@@ -66,11 +67,10 @@ class Bench:
         return self._compared(device_outputs(device, feeds, point.profile), feeds)
 
     def _compared(self, actual: Sequence[Mapping[str, Any]], feeds: Sequence[Tensors]) -> OutputsComparison:
-        return compare_outputs(
-            stacked(actual),
-            stacked([self.reference(feed) for feed in feeds]),
-            self.terms,
-        )
+        rows = self.feeds.rows({name: array.shape for name, array in feeds[0].items()})
+        expected = [self.reference(feed) for feed in feeds]
+        ours, theirs = stacked(actual, rows, expected[0]), stacked(expected, rows)
+        return compare_outputs(ours, theirs, self.terms)
 
     def call(self, point: Point) -> Callable[[Tensors], Any]:
         """What is timed: one run from arrays in host memory to arrays in host memory."""

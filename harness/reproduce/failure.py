@@ -21,7 +21,16 @@ from harness.records import fails
 from harness.spec.model_spec import BuildSpec
 from harness.spec.terms import Terms
 from harness.verdict.triage import Triage
-from harness.verdict.validate import Answer, Question, Task, answer, compared, tasks_of
+from harness.verdict.validate import (
+    Answer,
+    Question,
+    Task,
+    answer,
+    emulated_outputs,
+    judged,
+    rows_of,
+    tasks_of,
+)
 
 if TYPE_CHECKING:
     from harness.engines.subject import Subject
@@ -128,10 +137,8 @@ def _failure(subject: Subject, question: Question, built: BuiltEngine, task: Tas
 
 def _run(question: Question, profile: int, feeds: Arrays) -> tuple[Arrays, Arrays, OutputsComparison]:
     expected, actual = question.reference.outputs(feeds), question.engine.run(feeds, profile)
-    if question.emulation is None:
-        return expected, actual, compared(question, [actual], [expected]).explained_by_itself()
-    emulated = compared(question, [question.emulation(feeds)], [expected])
-    return expected, actual, compared(question, [actual], [expected], emulated)
+    emulated, rows = emulated_outputs(question, [feeds]), rows_of(question, [feeds])
+    return expected, actual, judged(question, [actual], [expected], emulated, rows)
 
 
 def _size(found: OutputsComparison) -> float:

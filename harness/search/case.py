@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from harness.backends.runner import Tensors
 from harness.comparison.compare import compare_outputs
 from harness.comparison.emulated_error import Compared, EmulatedError, emulation_opener, open_cpu
 from harness.comparison.result import OutputsComparison
 from harness.comparison.suite_error import Judge, Outputs, SuiteError
+from harness.data.batches import stacked
 from harness.data.samples import Spool, describe
 from harness.data.shapes import cases_of
 from harness.engines.subject import Subject
@@ -27,7 +29,7 @@ from harness.search.region import regions
 from harness.search.result import Budget, SearchResult, Step
 from harness.search.shrink import search
 from harness.search.state import State
-from harness.verdict.validate import Answer, Question, answers, feeds_needed, stacked
+from harness.verdict.validate import Answer, Question, answers, feeds_needed
 
 REDUCED = (Precision.FP16, Precision.BF16, Precision.INT8, Precision.INT8_FP16)
 
@@ -145,9 +147,9 @@ def _judge(subject: Subject, precision: Precision) -> Judge:
     """The suite's comparison."""
     terms = subject.spec.terms(precision)
 
-    def judge(actual: Sequence[Outputs], expected: Sequence[Outputs]) -> OutputsComparison:
-        ours, theirs = stacked(actual), stacked(expected)
-        return compare_outputs(ours, theirs, terms)
+    def judge(actual: Sequence[Outputs], expected: Sequence[Outputs], feed: Tensors) -> OutputsComparison:
+        rows = subject.feeds.rows({name: array.shape for name, array in feed.items()})
+        return compare_outputs(stacked(actual, rows, expected[0]), stacked(expected, rows), terms)
 
     return judge
 

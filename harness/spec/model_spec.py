@@ -130,7 +130,8 @@ class ModelSpec(Part):
         table, own = TOLERANCES[precision], self.of(precision).tolerance
         limit = own.limit or table.limit
         expected = min(own.expected or table.expected, limit)
-        found = Tolerance(expected, limit, own.row, own.element, own.slice)
+        top1 = table.top1 if own.top1 is None else own.top1
+        found = Tolerance(expected, limit, own.row, own.element, own.slice, top1)
         return found.strict() if strict else found
 
     def terms(self, precision: Precision, *, strict: bool = False) -> Terms:

@@ -80,13 +80,14 @@ class OutputSpec(Part):
 
 
 class ToleranceSpec(Part):
-    """Overrides of the tolerance table for one precision: `mre`, and the worst row, element and slice."""
+    """Overrides of the tolerance table for one precision: `mre`, and the worst parts, top-1 disagreement."""
 
     expected: Positive | None = None
     limit: Positive | None = None
     row: Positive | None = None
     element: Positive | None = None
     slice: Positive | None = None
+    top1: Fraction | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> ToleranceSpec:

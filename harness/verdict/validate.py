@@ -7,13 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from harness.backends.base import Engine, EngineRun, Run, Tensors
 from harness.comparison.compare import compare_outputs
 from harness.comparison.explain import explain as explain_comparison
 from harness.comparison.explain import problems, to_json
 from harness.comparison.result import OutputsComparison
+from harness.data.batches import stacked
 from harness.data.inputs import Feeds
 from harness.data.shapes import Case as ShapeCase
 from harness.data.shapes import cases_of
@@ -171,7 +170,7 @@ def answer(question: Question, task: Task) -> Answer:
     expected = [question.reference.outputs(feed) for feed in feeds]
     actual = [question.engine.run(feed, profile) for feed in feeds]
     emulated = emulated_outputs(question, feeds)
-    found = judged(question, actual, expected, emulated)
+    found = judged(question, actual, expected, emulated, rows_of(question, feeds))
     split = _split(question, found, actual, emulated, feeds, expected)
     without = compared_without_tf32(question, found, feeds, expected, profile)
     triage = verdict_of(
@@ -194,11 +193,12 @@ def judged(
     actual: Sequence[Tensors],
     expected: Sequence[Tensors],
     emulated: Sequence[Tensors] | None,
+    rows: int = 1,
 ) -> OutputsComparison:
     """The comparison of an engine's outputs, and whether the precision explains their error."""
     if emulated is None:
-        return compared(question, actual, expected).explained_by_itself()
-    return compared(question, actual, expected, compared(question, emulated, expected))
+        return compared(question, actual, expected, rows).explained_by_itself()
+    return compared(question, actual, expected, rows, compared(question, emulated, expected, rows))
 
 
 def emulated_outputs(question: Question, feeds: Sequence[Tensors]) -> list[Tensors] | None:
@@ -216,16 +216,18 @@ def _split(
 ) -> Split:
     """The parts of the error: at FP32 all is the runtime's; an engine that is the emulation adds nothing."""
     explained: float | None
+    rows = rows_of(question, feeds)
     if not (question.precision.half or question.precision.quantized):
         explained, runtime = None, found.mre
     elif emulated is None:
         explained, runtime = found.mre, 0.0
     else:
-        explained = compared(question, emulated, expected).mre
-        runtime = compared(question, actual, emulated).mre
+        explained = compared(question, emulated, expected, rows).mre
+        runtime = compared(question, actual, emulated, rows).mre
     quantized = None
     if question.quantized_only is not None and not found.quality:
-        quantized = compared(question, [question.quantized_only(feed) for feed in feeds], expected).mre
+        alone = [question.quantized_only(feed) for feed in feeds]
+        quantized = compared(question, alone, expected, rows).mre
     return split_error(question.precision, found.mre, explained, runtime, quantized)
 
 
@@ -239,28 +241,25 @@ def compared_without_tf32(
     """What the engine built without TF32 shows, if that can tell why `found` fails."""
     if found.quality or not question.tf32 or question.without_tf32 is None:
         return None
-    return compared(question, [question.without_tf32(feed, profile) for feed in feeds], expected)
+    outputs = [question.without_tf32(feed, profile) for feed in feeds]
+    return compared(question, outputs, expected, rows_of(question, feeds))
+
+
+def rows_of(question: Question, feeds: Sequence[Tensors]) -> int:
+    """How many samples each of `feeds` holds."""
+    return question.feeds.rows({name: array.shape for name, array in feeds[0].items()})
 
 
 def compared(
     question: Question,
     actual: Sequence[Tensors],
     expected: Sequence[Tensors],
+    rows: int = 1,
     emulated: OutputsComparison | None = None,
 ) -> OutputsComparison:
-    """The comparison of the outputs for several feeds, by the rules of the question."""
-    return compare_outputs(stacked(actual), stacked(expected), question.terms, emulation=emulated)
-
-
-def stacked(outputs: Sequence[Tensors]) -> Tensors | Sequence[Tensors]:
-    """Tensors of several feeds as one, with a new first axis; as they are where names or shapes differ."""
-    first = outputs[0]
-    if len(outputs) == 1:
-        return first
-    kinds = [{name: (array.shape, array.dtype) for name, array in one.items()} for one in outputs]
-    if any(kind != kinds[0] for kind in kinds):
-        return outputs
-    return {name: np.stack([one[name] for one in outputs]) for name in first}
+    """The comparison of the outputs for several feeds of `rows` samples, by the rules of the question."""
+    ours, theirs = stacked(actual, rows, expected[0]), stacked(expected, rows)
+    return compare_outputs(ours, theirs, question.terms, emulation=emulated)
 
 
 def worst(answers: Sequence[Answer]) -> Answer:

@@ -10,7 +10,7 @@ from harness.data.shapes import cases_of
 from harness.engines.reference import Floor
 from harness.precision import Precision
 from harness.spec.file import read_spec
-from harness.verdict.validate import SAMPLES_PER_SHAPE, Question, answers, explain, stacked
+from harness.verdict.validate import SAMPLES_PER_SHAPE, Question, answers, explain
 from tests.helpers.project import write_case
 
 WEIGHT = np.eye(4, 2, dtype=np.float32) + 0.25
@@ -96,14 +96,6 @@ def test_one_text_tells_every_shape_that_fails(tmp_path):
     assert all(answer.place in text for answer in found)
     assert "the reference's own error: mre 1.0e-07" in text
     assert text.endswith("reproduce: pytest x")
-
-
-def test_outputs_of_several_feeds_become_one_with_a_row_each():
-    same = [{"y": np.zeros((1, 3))}, {"y": np.ones((1, 3))}]
-    assert stacked(same)["y"].shape == (2, 1, 3)
-    other = [{"y": np.zeros((1, 3))}, {"y": np.ones((2, 3))}]
-    assert stacked(other) is other
-    assert stacked(same[:1]) is same[0]
 
 
 def test_the_record_has_what_the_schema_says(tmp_path):
