@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-Kind = Literal["engine", "outputs", "accuracy", "layers", "latency", "search", "metamorphic"]
+Kind = Literal["engine", "outputs", "accuracy", "layers", "latency", "search", "metamorphic", "loop"]
 Verdict = Literal[
     "skipped",
     "pass",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from numpy.typing import NDArray
 
+from harness.errors import RunError
 from harness.precision import Precision
 
 if TYPE_CHECKING:
@@ -95,6 +97,23 @@ class Audit:
     messages: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
+
+
+def shapes_in_words(arrays: Tensors) -> str:
+    """`x=64x30, n=scalar`."""
+    return ", ".join(f"{name}={'x'.join(map(str, a.shape)) or 'scalar'}" for name, a in arrays.items())
+
+
+@contextmanager
+def named_shapes(feeds: Tensors) -> Iterator[None]:
+    """A RunError out of this block says, once, at which shapes the engine ran."""
+    try:
+        yield
+    except RunError as error:
+        if not hasattr(error, "ran_at"):
+            error.ran_at = shapes_in_words(feeds)  # type: ignore[attr-defined]
+            error.args = (f"{error.args[0]} (at {error.ran_at})", *error.args[1:])  # type: ignore[attr-defined]
+        raise
 
 
 class Engine(Protocol):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from harness.data.arrays import data_error, load_array, numpy_dtype
 from harness.data.shapes import Case, cases_of
 from harness.precision import Precision
+from harness.spec.axes import parse, size_of
 from harness.spec.errors import dotted
 from harness.spec.model_spec import DataSource, InputSpec, ModelSpec, Shape
 
@@ -30,6 +31,9 @@ __all__ = [
 GENERATED_SAMPLES = 256
 """How many samples a model has whose inputs are all generated."""
 
+
+PADDED_EVERY = 8
+"""One generated mask of so many leaves something out."""
 
 LARGE_BYTES = 64 * 2**20
 """Arrays up to this size are made without asking whether there is room."""
@@ -77,11 +81,32 @@ class Feeds:
         Rows wrap around at the end of the data; other axes are cropped or wrapped.  The same sample has
         the same values whatever the batch size.  Raises DataError.
         """
-        return {name: self._one(name, tuple(shapes[name]), start) for name in self._spec.inputs}
+        return {name: self.array(name, shapes, start) for name in self._spec.inputs}
+
+    def array(self, name: str, shapes: Mapping[str, Shape], start: int = 0) -> NDArray[Any]:
+        """The array of one input; `shapes` may tell of others what its data depend on.  Raises DataError."""
+        source = self._sources[name][1]
+        made = self._one(name, tuple(shapes[name]), start)
+        return made if source.offset is None else self._moved(name, made, source.offset, shapes)
+
+    def _moved(
+        self, name: str, positions: NDArray[Any], offset: str, shapes: Mapping[str, Shape]
+    ) -> NDArray[Any]:
+        """Positions from `offset` on, by the first profile whose axes the shapes tell."""
+        said = "no profile has named axes"
+        for profile in self._spec.profiles:
+            try:
+                first = size_of(offset, profile.sizes_in(shapes))
+                return np.asarray(positions + first, positions.dtype)
+            except ValueError as error:
+                said = str(error)
+        raise data_error(self._spec, f"{self._sources[name][0]}.offset", offset, said)
 
     def extent(self, name: str) -> tuple[str, object, int, int]:
         """Key and value of the data of the integer input `name`, the smallest and largest number it feeds."""
         key, source = self._sources[name]
+        if source.generator == "positions":
+            return self._running(name, key, source)
         if name not in self._arrays:
             low, high = (int(bound) for bound in source.bounds)
             return key, {"low": low, "high": high}, low, high - 1
@@ -89,6 +114,15 @@ class Feeds:
         for axis, size in enumerate(largest):
             array = array[(slice(None),) * axis + (slice(size),)]
         return key, _file_of(source), int(array.min()), int(array.max())
+
+    def _running(self, name: str, key: str, source: DataSource) -> tuple[str, object, int, int]:
+        """The extent of positions, which run to the end of the largest shape."""
+        last = 0
+        for profile in self._spec.profiles:
+            longest = (1, *profile.shapes[name].max)[-1]
+            offset = parse(source.offset).bounds(profile.axes)[1] if source.offset and profile.axes else 0
+            last = max(last, offset + longest - 1)
+        return key, {"generator": "positions"}, 0, last
 
     def _largest(self, name: str) -> tuple[int | None, ...]:
         """How much of each axis of the array of `name` is ever fed; None: all of it."""
@@ -227,6 +261,8 @@ def _fit(array: NDArray[Any], shape: Shape, batch_axis: int | None, start: int) 
 def _generate(name: str, part: InputSpec, source: DataSource, shape: Shape, start: int) -> NDArray[Any]:
     """Generated rows from `start` on, each drawn from its own seed."""
     dtype, axis = numpy_dtype(part.dtype), part.batch_axis if shape else None
+    if source.generator == "positions":
+        return np.broadcast_to(np.arange((1, *shape)[-1]), shape).astype(dtype)
     if axis is None:
         return _draw(name, source, shape, start).astype(dtype)
     row_shape = shape[:axis] + shape[axis + 1 :]
@@ -237,9 +273,19 @@ def _generate(name: str, part: InputSpec, source: DataSource, shape: Shape, star
 def _draw(name: str, source: DataSource, shape: Shape, row: int) -> NDArray[Any]:
     rng = np.random.default_rng([source.seed, zlib.crc32(name.encode("utf-8", "surrogatepass")), row])
     low, high = source.bounds
+    if source.generator == "mask":
+        return _mask(shape, row)
     if source.generator == "integers":
         return np.asarray(rng.integers(int(low), int(high), shape))
     if source.generator == "uniform":
         return np.asarray(rng.uniform(low, high, shape))
     mean, std = source.mean or 0.0, 1.0 if source.std is None else source.std
     return np.asarray(rng.normal(mean, std, shape))
+
+
+def _mask(shape: Shape, row: int) -> NDArray[Any]:
+    """Ones; in one sample of eight, the first quarter of the last axis is left out, and never all of it."""
+    made = np.ones(shape, np.int64)
+    if row % PADDED_EVERY == 1 and shape:
+        made[..., : shape[-1] // 4] = 0
+    return made

@@ -94,6 +94,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     try:
         cases = metafunc.config.stash[RUN].selection.require()
+        if "loop_question" in metafunc.fixturenames:
+            cases = tuple(case for case in cases if case.spec.loop is not None)
         pointed = "point" in metafunc.fixturenames
         pairs = [(case, point) for case in cases for point in points(case.spec)] if pointed else []
     except errors.UsageError as error:
@@ -140,6 +142,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     run = config.stash[RUN]
     if not run.concerned:
         return
+    items[:] = [item for item in items if not _of_no_loop(item)]
     reasons = {entry.nodeid: entry.reason for entry in run.xfails}
     forgiving = pytest.mark.filterwarnings("default")
     for item in items:
@@ -306,6 +309,11 @@ def _case_of(item: pytest.Item) -> Case | None:
     callspec = getattr(item, "callspec", None)
     case: Case | None = callspec.params.get("trt_case") if callspec else None
     return case
+
+
+def _of_no_loop(item: pytest.Item) -> bool:
+    """Whether a test of loops was left without a case: no spec of the run has one."""
+    return "loop_question" in getattr(item, "fixturenames", ()) and not isinstance(_case_of(item), Case)
 
 
 def _note_stale(config: pytest.Config, nodeids: list[str]) -> None:

@@ -11,7 +11,8 @@ import onnx_ir as ir
 from harness.errors import ModelError, SpecError, shorten
 from harness.precision import matches
 from harness.spec.errors import dotted
-from harness.spec.model_spec import DType, ModelSpec, OutputSpec, ShapeRange
+from harness.spec.loop import Fed
+from harness.spec.model_spec import DType, LoopSpec, ModelSpec, OutputSpec, ShapeRange
 
 _NO_NUMBERS = frozenset({ir.DataType.STRING, ir.DataType.COMPLEX64, ir.DataType.COMPLEX128})
 
@@ -39,6 +40,8 @@ def check_against_model(spec: ModelSpec, model: ir.Model, original: ir.Model | N
     if spec.task and spec.task.output is not None:
         _check_known(spec, "task.output", spec.task.output, outputs, "output")
     _check_patterns(spec, model, original)
+    if spec.loop is not None:
+        _check_loop(spec, spec.loop, model)
 
 
 def model_inputs(model: ir.Model) -> dict[str, ir.Value]:
@@ -134,6 +137,40 @@ def _symbols(inputs: Mapping[str, ir.Value]) -> Iterator[tuple[str, int, str]]:
         for axis, dim in enumerate(value.shape or ()):
             if not isinstance(dim, int) and dim.value:
                 yield name, axis, dim.value
+
+
+def _check_loop(spec: ModelSpec, loop: LoopSpec, model: ir.Model) -> None:
+    """The outputs that a loop reads are there, and may become the inputs that they go to."""
+    outputs = {str(value.name): value for value in model.graph.outputs}
+    for output, fed in loop.feed.items():
+        key = dotted(("loop", "feed", output))
+        _check_known(spec, key, output, outputs, "output")
+        if why := _misfit(outputs[output], model_inputs(model)[fed.to], fed):
+            raise _error(spec, key, fed.to, why)
+    if loop.tokens is not None:
+        _check_known(spec, "loop.tokens.from", loop.tokens.logits, outputs, "output")
+        if not dtype_name(model_inputs(model)[loop.tokens.to]).startswith(("int", "uint")):
+            raise _error(
+                spec, "loop.tokens.to", loop.tokens.to, "tokens are whole numbers, this input's are not"
+            )
+
+
+def _misfit(output: ir.Value, target: ir.Value, fed: Fed) -> str | None:
+    """Why an output cannot become an input; None where nothing speaks against it."""
+    if dtype_name(output) != dtype_name(target):
+        return f"the output is {dtype_name(output)}, this input {dtype_name(target)}"
+    ours, theirs = sizes_of(output), sizes_of(target)
+    if ours is None or theirs is None:
+        return None
+    if len(ours) != len(theirs):
+        return f"the output has {len(ours)} axes, this input {len(theirs)}"
+    along = fed.window.axis if fed.window else fed.grow if fed.grow is not None else fed.roll
+    if along is not None and along >= len(ours):
+        return f"there is no axis {along}: the output has {len(ours)}"
+    for axis, (size, wanted) in enumerate(zip(ours, theirs, strict=True)):
+        if None not in (size, wanted) and size != wanted and axis != along:
+            return f"axis {axis} of the output is {size}, of this input {wanted}"
+    return None
 
 
 def _check_static(spec: ModelSpec, key: str, shapes: ShapeRange, axis: int, size: int | None) -> None:

@@ -197,6 +197,8 @@ def _named_files(spec: ModelSpec) -> Iterable[tuple[str, str]]:
                 yield f"{key}.{kind}", _code_file(value) if kind == "loader" else value
     if spec.task and spec.task.metric != "top1":
         yield "task.metric", _code_file(spec.task.metric)
+    if spec.loop and spec.loop.tokens and spec.loop.tokens.choose != "argmax":
+        yield "loop.tokens.choose", _code_file(spec.loop.tokens.choose)
 
 
 def data_sources(spec: ModelSpec) -> Iterable[tuple[str, DataSource]]:

@@ -14,6 +14,8 @@ from pydantic import Field, PrivateAttr, model_validator
 from pydantic_core import PydanticCustomError
 
 from harness.precision import TOLERANCES, Precision, PrecisionPlan, Tolerance
+from harness.spec.axes import parse
+from harness.spec.loop import LoopSpec
 from harness.spec.parts import (
     BenchmarkSpec,
     BuildSpec,
@@ -38,6 +40,7 @@ __all__ = [
     "DType",
     "DataSource",
     "InputSpec",
+    "LoopSpec",
     "ModelSource",
     "ModelSpec",
     "OutputSpec",
@@ -71,6 +74,7 @@ class ModelSpec(Part):
     )
     precision: dict[Precision, PrecisionSpec] = Field(default_factory=dict)
     task: TaskSpec | None = None
+    loop: LoopSpec | None = None
     benchmark: BenchmarkSpec = BenchmarkSpec()
     build: BuildSpec = BuildSpec()
     exceptions: tuple[PropertyException, ...] = ()
@@ -85,7 +89,34 @@ class ModelSpec(Part):
         for precision, part in self.precision.items():
             _known(f"precision.{precision}.calibration.data", part.calibration.data, self.inputs)
             self._check_tolerance(precision)
+        if self.loop is not None:
+            self._check_loop(self.loop)
+        self._check_offsets()
         return self
+
+    def _check_offsets(self) -> None:
+        for name, part in self.inputs.items():
+            offset = part.data.offset
+            if offset and (unknown := sorted(parse(offset).names - self._axes)):
+                raise broken(f"inputs.{name}.data.offset", offset, self._no_axis(unknown[0]))
+
+    @property
+    def _axes(self) -> set[str]:
+        return {name for profile in self.profiles for name in profile.axes}
+
+    def _no_axis(self, name: str) -> str:
+        known = ", ".join(map(repr, sorted(self._axes))) or "none"
+        return f"no profile has an axis {name!r}; they have {known}"
+
+    def _check_loop(self, loop: LoopSpec) -> None:
+        for output, fed in loop.feed.items():
+            _known(f"loop.feed.{output}", [fed.to], self.inputs)
+        if loop.tokens is not None:
+            _known("loop.tokens.to", [loop.tokens.to], self.inputs)
+        _known("loop.series", loop.series, self.inputs)
+        for name in loop.start:
+            if name not in self._axes:
+                raise broken("loop.start", name, self._no_axis(name))
 
     def _check_tolerance(self, precision: Precision) -> None:
         table, own = TOLERANCES[precision], self.precision[precision].tolerance

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from harness.spec.axes import parse
 from harness.spec.types import Axis, CodeRef, DType, FilePath, Finite, Part
 
 
@@ -17,18 +18,21 @@ class DataSource(Part):
     axis are samples) or one more (the first axis is samples, each fed alone).  `loader` is
     `file.py:function` beside the spec; it returns an array and takes no argument, or one: the paths of the
     spec's assets by name.  Generators: `uniform` in [low, high) (default [0, 1)), `normal` with mean and
-    std (default 0 and 1), `integers` in [low, high), as NumPy counts them.
+    std (default 0 and 1), `integers` in [low, high), as NumPy counts them; `mask`: ones, and in one sample of
+    eight zeros at the first quarter of the last axis; `positions`: 0, 1, 2, ... along the last axis, from
+    `offset` on, an expression of the profile's axes.
     """
 
     npz: FilePath | None = None
     member: str | None = None
     npy: FilePath | None = None
     loader: CodeRef | None = None
-    generator: Literal["uniform", "normal", "integers"] | None = None
+    generator: Literal["uniform", "normal", "integers", "mask", "positions"] | None = None
     low: Finite | None = None
     high: Finite | None = None
     mean: Finite | None = None
     std: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    offset: str | None = None
     seed: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
@@ -39,7 +43,14 @@ class DataSource(Part):
         if (self.member is not None) != (self.npz is not None):
             raise ValueError("`member` goes with `npz`")
         self._check_generator()
+        self._check_offset()
         return self
+
+    def _check_offset(self) -> None:
+        if self.offset is not None:
+            if self.generator != "positions":
+                raise ValueError("`offset` goes with the generator `positions`")
+            parse(self.offset)
 
     def _check_generator(self) -> None:
         bounds, moments = (self.low, self.high), (self.mean, self.std)
@@ -55,6 +66,8 @@ class DataSource(Part):
             raise ValueError("high - low must be a finite number")
         if self.generator == "normal" and bounds != (None, None):
             raise ValueError("`normal` takes mean and std, not low and high")
+        if self.generator in ("mask", "positions") and bounds + moments != (None,) * 4:
+            raise ValueError(f"`{self.generator}` takes no low, high, mean or std")
         if self.generator in ("uniform", "integers") and moments != (None, None):
             raise ValueError(f"`{self.generator}` takes low and high, not mean and std")
         if self.generator in ("uniform", "integers") and self.bounds[0] >= self.bounds[1]:
@@ -62,7 +75,9 @@ class DataSource(Part):
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """`low` and `high`, with the defaults of `uniform`."""
+        """`low` and `high`, with the defaults of `uniform`; of `mask` 0 and 2."""
+        if self.generator == "mask":
+            return 0.0, 2.0
         return (0.0 if self.low is None else self.low, 1.0 if self.high is None else self.high)
 
 

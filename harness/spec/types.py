@@ -26,6 +26,7 @@ PATTERN_RULES: Mapping[str, str] = MappingProxyType(
         _PIN: "must be a package at one version: name==version (PyPI) or npm:name@version",
         f"^{_CODE}$": "must be file.py:function",
         f"^(top1|{_CODE})$": "must be top1 or file.py:function",
+        f"^(argmax|{_CODE})$": "must be argmax or file.py:function",
         _PATH: "must be a path, on one line",
         _CAPABILITY: "must be a compute capability in quotes, as 8.9",
         AXIS_NAME: "must be letters, digits and '_', and not start with a digit",
@@ -47,6 +48,7 @@ CodeRef = Annotated[str, Field(pattern=f"^{_CODE}$", max_length=300)]
 """`file.py:function`, the file beside the spec."""
 
 MetricName = Annotated[str, Field(pattern=f"^(top1|{_CODE})$", max_length=300)]
+Choice = Annotated[str, Field(pattern=f"^(argmax|{_CODE})$", max_length=300)]
 FilePath = Annotated[str, Field(pattern=_PATH, max_length=4000)]
 Axis = Annotated[int, Field(ge=0)]
 Size = Annotated[int, Field(ge=0, le=2**40)]

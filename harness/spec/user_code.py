@@ -48,6 +48,8 @@ def code_in(spec: ModelSpec) -> Iterator[tuple[str, str, str]]:
             yield f"{key}.loader", source.loader, python
     if spec.task is not None and spec.task.metric != "top1":
         yield "task.metric", spec.task.metric, python
+    if spec.loop is not None and spec.loop.tokens is not None and spec.loop.tokens.choose != "argmax":
+        yield "loop.tokens.choose", spec.loop.tokens.choose, python
     if spec.model.network is not None:
         yield "model.network", spec.model.network, python
     for index, plugin in enumerate(spec.build.plugins):

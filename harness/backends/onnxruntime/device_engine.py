@@ -69,8 +69,8 @@ class OrtDeviceEngine(OrtEngine):
             return OrtEngine.open(path, settings)
         return cls(session, device, stream, graphs=options.get("enable_cuda_graph") == "1")
 
-    def run(self, feeds: Tensors, profile: int = 0) -> dict[str, Any]:  # noqa: ARG002
-        """Outputs by name for one set of feeds, through pinned memory.  Raises RunError."""
+    def _outputs(self, feeds: Tensors) -> dict[str, Any]:
+        """Outputs by name for one set of feeds, through pinned memory."""
         binding = self._bound(feeds, self._buffers)
         self._outputs_anywhere(binding)
         self._start(binding, NO_GRAPH)

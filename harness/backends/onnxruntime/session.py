@@ -14,7 +14,7 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
 from harness import processors
-from harness.backends.base import TensorInfo, Tensors
+from harness.backends.base import TensorInfo, Tensors, named_shapes
 from harness.backends.cuda.faults import explained
 from harness.backends.onnxruntime.provider import (
     CPU,
@@ -115,6 +115,10 @@ class OrtEngine:
         """Outputs by name for one set of feeds.  Raises RunError."""
         if self._session is None:
             raise RunError("the engine is closed")
+        with named_shapes(feeds):
+            return self._outputs(feeds)
+
+    def _outputs(self, feeds: Tensors) -> dict[str, Any]:
         self._check(feeds)
         try:
             values = self._run_plain(feeds) if self._plain else self._run_values(feeds)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.backends.base import Tensors
+from harness.backends.base import Tensors, named_shapes
 from harness.backends.cuda.device import Device
 from harness.backends.cuda.device_run import DeviceRun, EventTimer
 from harness.backends.tensorrt import errors as trt_errors
@@ -97,6 +97,10 @@ class TensorRTEngine:
 
     def run(self, feeds: Tensors, profile: int = 0) -> dict[str, Any]:
         """Outputs by name for one set of feeds, at profile number `profile`.  Raises RunError."""
+        with named_shapes(feeds):
+            return self._outputs(feeds, profile)
+
+    def _outputs(self, feeds: Tensors, profile: int) -> dict[str, Any]:
         arrays = self._checked(feeds, profile)
         context = self._context(profile)
         for port in self.ports_in:
