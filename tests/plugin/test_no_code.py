@@ -14,6 +14,7 @@ from harness.options import Options
 from harness.plugin.preflight import check_spec
 from harness.precision import Precision
 from harness.spec.file import read_spec
+from harness.spec.loop import TokenSpec
 from harness.spec.model_spec import BuildSpec, DataSource, ModelSource, ModelSpec, TaskSpec
 from harness.spec.user_code import code_in
 from tests.helpers.models import SPEC, write_example
@@ -27,6 +28,7 @@ DATA = 'data = { npz = "data.npz", member = "rows" }'
 LABELS = 'labels = { npz = "data.npz", member = "labels" }'
 MODEL = 'onnx = "model.onnx"'
 CALIBRATION = '\n[precision.int8.calibration.data]\ninput = { loader = "trap.py:run" }\n'
+LOOP = '\n[loop]\nsteps = 1\ntokens = { from = "logits", to = "input", choose = "trap.py:run" }'
 CASES: Mapping[str, tuple[str, str]] = {
     "inputs.input.data.loader": (DATA, 'data = { loader = "trap.py:run" }'),
     "precision.int8.calibration.data.input.loader": (LABELS, LABELS + CALIBRATION),
@@ -34,6 +36,7 @@ CASES: Mapping[str, tuple[str, str]] = {
     "task.metric": (LABELS, LABELS + '\nmetric = "trap.py:run"'),
     "model.network": (MODEL, MODEL + '\nnetwork = "trap.py:run"'),
     "model.engine": (MODEL, MODEL + '\nengine = "finished.plan"'),
+    "loop.tokens.choose": (LABELS, LABELS + LOOP),
     "build.plugins[0]": (LABELS, LABELS + '\n[build]\nplugins = ["plugin.so"]'),
 }
 
@@ -77,9 +80,10 @@ def test_no_field_that_names_code_or_a_library_is_forgotten() -> None:
     """A new field of these tables is either plain data, listed here, or it belongs into `code_in`."""
     plain = {
         ModelSource: {"onnx", "package", "member", "sha256", "weights"},
-        DataSource: {"npz", "member", "npy", "generator", "low", "high", "mean", "std", "seed"},
+        DataSource: {"npz", "member", "npy", "generator", "low", "high", "mean", "std", "seed", "offset"},
+        TokenSpec: {"logits", "to"},
         TaskSpec: {"output", "labels", "samples", "allowed_drop"},
         BuildSpec: set(BuildSpec.model_fields) - {"plugins"},
     }
     code = {name for table, known in plain.items() for name in set(table.model_fields) - known}
-    assert code == {"network", "engine", "loader", "metric", "plugins"}
+    assert code == {"network", "engine", "loader", "metric", "plugins", "choose"}
