@@ -34,12 +34,21 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"{args.what}: {why}")
     if args.what.suffix == ".toml" or (args.what / SPEC_NAME).is_file():
         _spec(args)
+    elif args.what.suffix in PLANS and _recorded(args.what):
+        _folder(args.what.parent)
     elif args.what.suffix in PLANS:
         _plan(args.what, args.backend or _installed())
     else:
         _check_folder(args.what)
         _folder(args.what)
     return 0
+
+
+def _recorded(plan: Path) -> bool:
+    """Whether the record of its build lies beside a plan file: it tells more, and needs no GPU."""
+    from harness.backends.tensorrt.audit.record import LAYERS, PLAN, TASK
+
+    return plan.name == PLAN and all((plan.parent / name).is_file() for name in (TASK, LAYERS))
 
 
 def _check_folder(folder: Path) -> None:

@@ -45,8 +45,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _case(spec: ModelSpec, precision: Any, folder: Path) -> Case:
     from harness.backends.choose import create
-    from harness.backends.tensorrt.backend import kept_by_plan
     from harness.backends.tensorrt.builder.fence import fence
+    from harness.backends.tensorrt.tasks import kept_by_plan
     from harness.engines.subject import Subject
     from harness.graph import file as onnx_file
     from harness.options import default_cache_dir

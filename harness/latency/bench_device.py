@@ -20,11 +20,12 @@ COPY_ROUNDS = 5
 class Run(Protocol):
     """One run between memory that is already there; calling it starts it and waits for its end.
 
-    `upload` and `download` copy its inputs and outputs and wait; `enqueue`, `start_upload` and
-    `start_download` only start; `nbytes` has the bytes of `upload` and `download`.
+    `upload` and `download` copy its inputs and outputs and wait; `enqueue`, for which `prepare` binds memory,
+    `start_upload` and `start_download` only start; `nbytes` has the bytes of `upload` and `download`.
     """
 
     enqueue: Callable[[], object]
+    prepare: Callable[[], object]
 
     def __call__(self) -> None: ...
 
@@ -87,13 +88,15 @@ def device_latencies(
         warmup_time_s=COPY_SHARE * sampling.warmup_time_s,
     )
 
-    def take(what: str, how: Sampling, call: Any, enqueue: Any, **more: Any) -> Latency:
-        told = {**settings, "copies": what, **more}
-        return measure(call, runs, how, device_timer=timer, enqueue=enqueue, settings=told, **options)
+    def take(what: str, how: Sampling, call: Any, enqueue: Any, prepare: Any = None, **more: Any) -> Latency:
+        told = {"settings": {**settings, "copies": what, **more}, **options}
+        return measure(call, runs, how, device_timer=timer, enqueue=enqueue, prepare=prepare, **told)
 
     sizes = runs[0].nbytes
     return {
-        "resident": take("none", sampling, lambda run: run(), lambda run: run.enqueue()),
+        "resident": take(
+            "none", sampling, lambda run: run(), lambda run: run.enqueue(), lambda run: run.prepare()
+        ),
         "upload": take(
             "host to device, pinned, nothing else",
             short,

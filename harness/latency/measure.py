@@ -91,6 +91,7 @@ def measure(
     probe: Probe | None = None,
     device_timer: DeviceTimer | None = None,
     enqueue: Call | None = None,
+    prepare: Call | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Latency:
     """Time `call(feed)` with `feeds` in turn, so that caches hold no more than they would in use.
@@ -98,12 +99,14 @@ def measure(
     `clock` counts nanoseconds.  `batch` is the number of samples in one feed (for the throughput).
     `settings` is recorded as it is: thread counts, copies, CUDA graph.  `enqueue` is `call` without the
     wait for its end, which is what lies between the events of `device_timer`; by default `call` itself.
+    `prepare` comes before the first of these events.
 
     Raises: UsageError without feeds; RunError when the clock never ran forward.
     """
     found = interleave(
         {"": call}, feeds, sampling,
-        batch=batch, clock=clock, probe=probe, device_timer=device_timer, enqueue=enqueue, settings=settings,
+        batch=batch, clock=clock, probe=probe, device_timer=device_timer, enqueue=enqueue, prepare=prepare,
+        settings=settings,
     )  # fmt: skip
     return found[""]
 
@@ -118,6 +121,7 @@ def interleave(
     probe: Probe | None = None,
     device_timer: DeviceTimer | None = None,
     enqueue: Call | None = None,
+    prepare: Call | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> dict[str, Latency]:
     """Measure several calls round by round in turn, so that a drifting machine touches all alike.
@@ -128,7 +132,7 @@ def interleave(
         raise UsageError("latency: no feeds to run: at least one sample is needed")
     probe = probe or MachineProbe()
     meters = {
-        name: _Meter(call, enqueue or call, itertools.cycle(feeds), clock, device_timer)
+        name: _Meter(call, enqueue or call, itertools.cycle(feeds), clock, device_timer, prepare or _nothing)
         for name, call in calls.items()
     }
     with _collector_paused():
@@ -170,6 +174,7 @@ class _Meter:
     turns: Iterator[Any]
     clock: Clock
     device_timer: DeviceTimer | None
+    prepare: Call
     warmup: list[int] = field(default_factory=list)
     settled: bool = False
     rounds: list[list[int]] = field(default_factory=list)
@@ -198,7 +203,8 @@ class _Meter:
         """One round of `count` calls."""
         self.rounds.append(self._timed(count))
         if self.device_timer is not None:
-            self.device += _device_timed(self.enqueue, itertools.islice(self.turns, count), self.device_timer)
+            turns = itertools.islice(self.turns, count)
+            self.device += _device_timed(self.prepare, self.enqueue, turns, self.device_timer)
 
     @property
     def typical_s(self) -> float:
@@ -245,12 +251,17 @@ def timed(call: Call, feeds: Iterator[Any], clock: Clock) -> list[int]:
     return times
 
 
-def _device_timed(call: Call, feeds: Iterator[Any], timer: DeviceTimer) -> list[float]:
+def _device_timed(prepare: Call, call: Call, feeds: Iterator[Any], timer: DeviceTimer) -> list[float]:
     for feed in feeds:
+        prepare(feed)
         timer.start()
         call(feed)
         timer.stop()
     return timer.times_s()
+
+
+def _nothing(feed: Any) -> None:
+    """Most calls need no preparation."""
 
 
 def _forward(times: Sequence[int]) -> tuple[float, ...]:

@@ -153,6 +153,15 @@ def _remarks(case: Case, release: Release) -> Iterator[str]:
         yield "TensorRT 11 has no weak typing: this builds with trtexec 10 alone"
     if case.options.typing == "weak" and case.precision.quantized and not case.options.calibration_cache:
         yield "trtexec cannot calibrate on data: without --calib it invents ranges"
+    if case.options.typing == "weak" and case.kept:
+        yield (
+            "--layerPrecisions matches names of layers exactly: layers that the parser adds to a node "
+            "(name_1, ...) are not held, where the harness holds them"
+        )
+    if case.options.typing == "weak" and (mangled := [name for name in case.kept if set(name) & {",", ":"}]):
+        yield f"--layerPrecisions cannot take names with a comma or a colon: {mangled}"
+    if case.options.compute_capabilities:
+        yield "trtexec builds for the GPU that is here: it has no list of compute capabilities"
     unknown = [name for name in case.options.memory_pools if name.lower() not in POOLS]
     if unknown:
         yield f"trtexec has no option for memory pools {', '.join(unknown)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -110,6 +111,16 @@ def test_inspect_prints_network_and_engine(tmp_path: Path, capsys: pytest.Captur
     assert "profile 0 small: x [1, 3, 8, 8]..[2, 3, 16, 16]..[4, 3, 32, 32]" in shown
     assert "MATRIX_MULTIPLY  fc" in shown
     assert "from fc" in shown
+
+
+def test_inspect_of_a_plan_reads_the_record_beside_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    TensorRTBackend("tensorrt_rtx").build(request(Precision.FP16), tmp_path)
+    assert main(["inspect", str(tmp_path)]) == 0
+    whole = capsys.readouterr().out
+    assert main(["inspect", str(tmp_path / "engine.plan")]) == 0
+    assert capsys.readouterr().out == whole
 
 
 def test_inspect_of_a_spec_builds_it(
@@ -223,6 +234,14 @@ def test_weak_typing_is_flags_and_constraints() -> None:
 
 
 def test_what_trtexec_cannot_do_is_said() -> None:
+    weak = commands(case(typing="weak"), 10, []).remarks
+    assert any("matches names of layers exactly" in remark for remark in weak)
+    assert not any("comma or a colon" in remark for remark in weak)
+    colons = replace(case(typing="weak"), kept=("a:0",))
+    told = "--layerPrecisions cannot take names with a comma or a colon: ['a:0']"
+    assert told in commands(colons, 10, []).remarks
+    aimed = commands(case(compute_capabilities=["8.9"]), 11, []).remarks
+    assert any("no list of compute capabilities" in remark for remark in aimed)
     odd = commands(case(dynamic=("x",), memory_pools={"tactic_dram": 1}), 11, [])
     assert any("no option for memory pools tactic_dram" in remark for remark in odd.remarks)
 

@@ -169,7 +169,10 @@ def test_an_engine_with_device_buffers_gives_device_times_and_the_copies_apart()
     assert record.data["resident"]["settings"]["copies"] == "none"
     assert record.data["copies"]["upload"]["nbytes"] == 32
     assert record.data["copies"]["download"]["device_p50_s"] == 2e-6
-    assert set(engine.noted) == {"run", "enqueue", "upload", "start_upload", "download", "start_download"}
+    called = {"run", "prepare", "enqueue", "upload", "start_upload", "download", "start_download"}
+    assert set(engine.noted) == called
+    number = engine.noted.index("enqueue")
+    assert engine.noted[number - 1] == "prepare"
 
 
 def test_what_is_timed_on_the_device_is_compared_too():

@@ -69,7 +69,7 @@ class Device(Protocol):
         """A stream; it lives until `close`."""
 
     def synchronize(self, stream: int) -> None:
-        """Wait for everything on `stream`."""
+        """Wait for everything on `stream`, which may be another library's, as in `download`."""
 
     def create_event(self) -> int:
         """An event that takes the time; it lives until `close`."""

@@ -101,12 +101,12 @@ class CudaPythonDevice:
     def upload(self, pointer: int, buffer: NDArray[Any], stream: int) -> None:
         """Copy host memory to the device."""
         if buffer.nbytes:
-            self._call("cuMemcpyHtoDAsync", pointer, buffer.ctypes.data, buffer.nbytes, self._streams[stream])
+            self._call("cuMemcpyHtoDAsync", pointer, buffer.ctypes.data, buffer.nbytes, self._stream(stream))
 
     def download(self, buffer: NDArray[Any], pointer: int, stream: int) -> None:
         """Copy device memory to the host."""
         if buffer.nbytes:
-            self._call("cuMemcpyDtoHAsync", buffer.ctypes.data, pointer, buffer.nbytes, self._streams[stream])
+            self._call("cuMemcpyDtoHAsync", buffer.ctypes.data, pointer, buffer.nbytes, self._stream(stream))
 
     def create_stream(self) -> int:
         """A stream that does not wait for the default one."""
@@ -114,10 +114,14 @@ class CudaPythonDevice:
         self._streams[int(stream)] = stream
         return int(stream)
 
+    def _stream(self, stream: int) -> Any:
+        """A stream of ours, or another library's by its handle."""
+        return self._streams.get(stream, stream)
+
     def synchronize(self, stream: int) -> None:
         """Wait for a stream."""
-        if self._synchronize(self._streams[stream])[0]:
-            self._call("cuStreamSynchronize", self._streams[stream])
+        if self._synchronize(self._stream(stream))[0]:
+            self._call("cuStreamSynchronize", self._stream(stream))
 
     def create_event(self) -> int:
         """An event that takes the time."""

@@ -92,8 +92,13 @@ class PycudaDevice:
 
     def download(self, buffer: NDArray[Any], pointer: int, stream: int) -> None:
         """Copy device memory to the host."""
-        if buffer.nbytes:
+        if not buffer.nbytes:
+            return
+        if stream in self._streams:
             self._call(self._cuda.memcpy_dtoh_async, buffer, pointer, self._streams[stream])
+        else:  # pycuda makes no stream of another library's handle
+            self.synchronize(stream)
+            self._call(self._cuda.memcpy_dtoh, buffer, pointer)
 
     def create_stream(self) -> int:
         """A stream."""
@@ -102,8 +107,9 @@ class PycudaDevice:
         return int(stream.handle)
 
     def synchronize(self, stream: int) -> None:
-        """Wait for a stream."""
-        self._call(self._streams[stream].synchronize)
+        """Wait for a stream; for everything, if it is another library's."""
+        ours = self._streams.get(stream)
+        self._call(ours.synchronize if ours is not None else self._cuda.Context.synchronize)
 
     def create_event(self) -> int:
         """An event that takes the time."""

@@ -40,6 +40,10 @@ class EventTimer:
         return [self._device.elapsed_s(start, end) for start, end in done]
 
 
+def _nothing() -> None:
+    """What is bound for good needs no preparation."""
+
+
 @dataclass(frozen=True)
 class Slot:
     """One tensor: its memory on the device, pinned host memory of the same size, and what that says.
@@ -61,7 +65,8 @@ class Slot:
 class DeviceRun:
     """One run of an engine between memory that is already there; calling it starts it and waits for its end.
 
-    `enqueue` only starts it, on `stream`.  `inputs` and `outputs` are by tensor name.
+    `enqueue` only starts it, on `stream`; `prepare` binds its memory before, where runs share a context.
+    `inputs` and `outputs` are by tensor name.
     """
 
     device: Device
@@ -69,8 +74,10 @@ class DeviceRun:
     enqueue: Callable[[], object]
     inputs: Mapping[str, Slot]
     outputs: Mapping[str, Slot]
+    prepare: Callable[[], object] = _nothing
 
     def __call__(self) -> None:
+        self.prepare()
         self.enqueue()
         self.device.synchronize(self.stream)
 

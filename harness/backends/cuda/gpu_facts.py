@@ -8,6 +8,7 @@ import platform
 from pathlib import Path
 
 from harness.backends.cuda.gpus import asked_of_smi
+from harness.backends.cuda.presence import gpu_uuid
 
 CPU_INFO = Path("/proc/cpuinfo")
 GPU_FIELDS = {
@@ -27,7 +28,12 @@ def cpu_name() -> str:
 
 
 def visible_gpu(index: int) -> str | None:
-    """What `nvidia-smi` calls the GPU that CUDA numbers `index` in this process; None if it sees no such."""
+    """What `nvidia-smi` calls the GPU that CUDA numbers `index` in this process; None if it sees no such.
+
+    Its UUID, where CUDA tells it; else what CUDA_VISIBLE_DEVICES says, or the number.
+    """
+    if uuid := gpu_uuid(index):
+        return uuid
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return str(index)

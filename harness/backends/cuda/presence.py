@@ -6,6 +6,7 @@ import ctypes
 import os
 import sys
 from typing import Any
+from uuid import UUID
 
 SUCCESS = 0
 NO_DEVICE = 100
@@ -25,6 +26,22 @@ def gpu_absence(index: int = 0) -> str | None:
         return None
     asked = "no GPU" if found == 0 else f"no GPU number {index}, there are {found}"
     return f"CUDA sees {asked}{_hidden()}"
+
+
+def gpu_uuid(index: int = 0) -> str | None:
+    """`GPU-...` of the GPU that CUDA numbers `index` in this process; None without such a GPU.
+
+    CUDA numbers GPUs by speed, nvidia-smi and NVML by their place on the bus: only the UUID is the same.
+    Of a part of a GPU (MIG) it is the whole GPU's.
+    """
+    if gpu_absence(index) is not None:
+        return None
+    driver = _driver()
+    handle, uuid = ctypes.c_int(0), (ctypes.c_ubyte * 16)()
+    found = driver.cuDeviceGet(ctypes.byref(handle), index) == SUCCESS
+    if not found or driver.cuDeviceGetUuid(uuid, handle) != SUCCESS:
+        return None
+    return f"GPU-{UUID(bytes=bytes(uuid))}"
 
 
 def _driver() -> Any:

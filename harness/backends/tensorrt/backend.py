@@ -32,21 +32,19 @@ from harness.backends.tensorrt.audit.record import (
 )
 from harness.backends.tensorrt.bindings import PRODUCT, Bindings, load_bindings
 from harness.backends.tensorrt.builder.axes import attribute_axes
-from harness.backends.tensorrt.builder.build import Aids, BuildTask, Built, NetworkCode, build, build_by_name
-from harness.backends.tensorrt.builder.fence import PRODUCTS, fence
+from harness.backends.tensorrt.builder.build import Aids, BuildTask, Built, build, build_by_name
+from harness.backends.tensorrt.builder.fence import fence
 from harness.backends.tensorrt.builder.mark import Marking
-from harness.backends.tensorrt.builder.names import barred, without_words
+from harness.backends.tensorrt.builder.names import without_words
 from harness.backends.tensorrt.builder.timing import TimingCache
 from harness.backends.tensorrt.layers import completed
 from harness.backends.tensorrt.origin import Origin
 from harness.backends.tensorrt.rtx import gpu_refusal, plan_refusal, targets_for
 from harness.backends.tensorrt.run.engine import TensorRTEngine
+from harness.backends.tensorrt.tasks import again, refusals, task_of
 from harness.errors import BackendError, BuildError, NotHonouredError, RunError
 from harness.graph import file as onnx_file
-from harness.graph.walk import all_nodes
 from harness.isolation.parent import isolated
-from harness.lowering.model import LoweredModel
-from harness.lowering.refusals import tensorrt_refusals
 from harness.options import default_cache_dir
 from harness.precision import Precision
 from harness.spec.model_spec import BuildSpec
@@ -118,7 +116,7 @@ class TensorRTBackend:
             raise BuildError(f"{what}: {self.bindings}: {'; '.join(reasons)}")
         model = self._parsed(fence(lowered.model), what)
         onnx_file.write(without_words(model) if request.options.typing == "weak" else model, folder / ONNX)
-        task = self._task(request)
+        task = task_of(request, self._aimed(request.options))
         if request.engine is not None:
             return self._adopt(request.engine, task, folder, what)
         built = self._inspected(self._built(request, task, folder, what), task, folder / PLAN)
@@ -127,17 +125,6 @@ class TensorRTBackend:
         found = audit(built, task.precision, task.kept, outputs, weak=task.options.typing == "weak")
         size = (folder / PLAN).stat().st_size
         return replace(found, details={**found.details, "engine_bytes": size})
-
-    def _task(self, request: BuildRequest) -> BuildTask:
-        return BuildTask(
-            precision=request.lowered.plan.precision,
-            profiles=request.profiles,
-            options=self._aimed(request.options),
-            kept=kept_by_plan(request.lowered),
-            base=request.base.resolve(),
-            network=NetworkCode(request.network, request.weights) if request.network else None,
-            barred=barred(request.lowered.model),
-        )
 
     def _aimed(self, options: BuildSpec) -> BuildSpec:
         """The options with the GPU that is here as the target, where the builder by itself would miss it."""
@@ -158,17 +145,22 @@ class TensorRTBackend:
         with tempfile.TemporaryDirectory(prefix="trt-harness-") as name:
             plan = Path(name, PLAN)
             try:
-                self._build(task, folder / ONNX, plan, what, Aids(timing_cache=self._timing()))
-            except BuildError as error:
+                task, aids = again(folder, task)
+                self._build(task, folder / ONNX, plan, what, replace(aids, timing_cache=self._timing()))
+            except BackendError as error:
                 raise RunError(str(error)) from error
             engine = self._open(plan, read_origin(folder), task)
         marked = self.instrumentation == "marked outputs"
         return engine if marked else engine.listening(tensors, self.instrumentation)
 
     def showable(self, folder: Path) -> frozenset[str]:
-        """Tensors of the network in `folder` that are neither shapes nor bools.  Raises RunError."""
+        """Tensors of the network in `folder` that are no shapes, no bools, and in no loop or branch.
+
+        Raises RunError.
+        """
         tensors = (tensor for layer in read_layers(folder)[0] for tensor in layer.outputs)
-        return frozenset(t.name for t in tensors if not t.holds_shape and t.dtype != "BOOL")
+        shown = frozenset(t.name for t in tensors if not t.holds_shape and t.dtype != "BOOL")
+        return shown - frozenset(read_task(folder).inner)
 
     def _parsed(self, model: ir.Model, what: str) -> ir.Model:
         """The model in the form that the parser reads.  Raises BuildError."""
@@ -241,21 +233,3 @@ class TensorRTBackend:
             gpu.close()
             raise RunError(f"{plan}: {why}")
         return TensorRTEngine.open(self.bindings, plan, gpu, origin, task.options, task.base)
-
-
-def refusals(lowered: LoweredModel, options: BuildSpec) -> list[str]:
-    """What TensorRT would refuse in the model; plugins, where there are any, may bring any domain."""
-    domains = {node.domain for node in all_nodes(lowered.model.graph)}
-    return tensorrt_refusals(lowered.model, frozenset(domains) if options.plugins else frozenset())
-
-
-def kept_by_plan(lowered: LoweredModel) -> tuple[str, ...]:
-    """The ONNX nodes that must be FP32 in the engine, in graph order.
-
-    Those that the plan keeps, and products that stay FP32 because 16 bits cannot hold their weights.
-    """
-    plan, kept = lowered.plan, lowered.summary.kept
-    if plan.precision in (Precision.FP32, Precision.TF32):
-        return ()
-    names = ((node.name or "", node.op_type) for node in all_nodes(lowered.model.graph))
-    return tuple(n for n, op_type in names if n in kept and (plan.keeps(n, op_type) or op_type in PRODUCTS))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,20 +71,21 @@ def add_profiles(
 
     Raises BuildError where names, ranks or fixed sizes do not fit the network, or TensorRT drops a profile.
     """
-    inputs = {tensor.name: tensor for tensor in network_inputs(network)}
+    made = {tensor.name for tensor in network_outputs(network)}
+    inputs = {original_name(tensor.name, made): tensor for tensor in network_inputs(network)}
     for index, profile in enumerate(profiles):
         problem = profile_problem(inputs, profile)
         if problem:
             raise BuildError(f"profile {profile.name!r}: {problem}")
         added = builder.create_optimization_profile()
         for name, shapes in profile.shapes.items():
-            _set_shape(added, name, shapes, profile.name)
+            _set_shape(added, inputs[name].name, shapes, profile.name)
         if config.add_optimization_profile(added) != index:
             raise BuildError(f"profile {profile.name!r}: TensorRT does not take it: {words(log.messages)}")
 
 
 def profile_problem(inputs: Mapping[str, NetworkTensor], profile: Profile) -> str | None:
-    """Why `profile` does not fit the network's inputs; None if it does."""
+    """Why `profile` does not fit the network's inputs, by the model's names of them; None if it does."""
     missing, unknown = inputs.keys() - profile.shapes.keys(), profile.shapes.keys() - inputs.keys()
     if missing or unknown:
         return f"lacks {sorted(missing)}" if missing else f"names no input of the network: {sorted(unknown)}"
@@ -96,6 +97,15 @@ def profile_problem(inputs: Mapping[str, NetworkTensor], profile: Profile) -> st
             if any(size not in (-1, asked) for size, asked in zip(fixed, shape, strict=True)):
                 return f"{name!r}: shape {list(shape)} does not fit the network's {list(fixed)}"
     return None
+
+
+def original_name(name: str, outputs: Container[str]) -> str:
+    """The model's name of a network's input: parsers put `__` before one that is an output too.
+
+    (`importModel` of onnx-tensorrt, all versions.)
+    """
+    original = name.removeprefix("__")
+    return original if name != original and original in outputs else name
 
 
 def _set_shape(profile: trt.IOptimizationProfile, name: str, shapes: ShapeRange, label: str) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.backends.cuda import gpus
-from harness.backends.cuda.gpu_facts import gpu_facts
+from harness.backends.cuda import gpus, presence
+from harness.backends.cuda.gpu_facts import gpu_facts, visible_gpu
 from harness.backends.cuda.gpus import Pool, gpu_names, settle, share, uses_gpus
 from harness.backends.onnxruntime import session as ort_session
 from harness.errors import BackendUnavailableError
@@ -115,3 +116,41 @@ def test_sessions_have_no_more_threads_than_the_process_has_processors(
     assert ort_session.SessionSettings(intra_op_threads=5).options().intra_op_num_threads == 5
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     assert ort_session.SessionSettings().options().intra_op_num_threads == 0
+
+
+class Driver:
+    """libcuda of two GPUs, which it numbers the other way round than nvidia-smi does."""
+
+    uuids = (b"\x02" * 16, b"\x01" * 16)
+
+    def cuInit(self, _: int) -> int:  # noqa: N802 - CUDA's name
+        return 0
+
+    def cuDeviceGetCount(self, place: Any) -> int:  # noqa: N802
+        place._obj.value = len(self.uuids)
+        return 0
+
+    def cuDeviceGet(self, place: Any, index: int) -> int:  # noqa: N802
+        place._obj.value = index
+        return 0
+
+    def cuDeviceGetUuid(self, place: Any, handle: Any) -> int:  # noqa: N802
+        place[:] = self.uuids[handle.value]
+        return 0
+
+
+@pytest.mark.parametrize(("index", "digit"), [(0, "02"), (1, "01")])
+def test_a_gpu_is_the_one_that_cuda_numbers_so(
+    monkeypatch: pytest.MonkeyPatch, index: int, digit: str
+) -> None:
+    monkeypatch.setattr(presence, "_driver", Driver)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    uuid = f"GPU-{digit * 4}-{digit * 2}-{digit * 2}-{digit * 2}-{digit * 6}"
+    assert visible_gpu(index) == uuid
+    assert presence.gpu_uuid(2) is None
+
+
+def test_without_cuda_a_gpu_is_what_the_environment_calls_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presence, "_driver", lambda: ctypes.CDLL("/nowhere/libcuda.so.1"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,3")
+    assert [visible_gpu(index) for index in range(3)] == ["GPU-a", "3", None]

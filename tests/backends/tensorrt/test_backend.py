@@ -13,9 +13,10 @@ import pytest
 
 from harness.backends.base import CalibrationData
 from harness.backends.tensorrt import backend as tensorrt
-from harness.backends.tensorrt.audit.record import ONNX
+from harness.backends.tensorrt.audit.record import CALIBRATION, ONNX, read_task
 from harness.backends.tensorrt.backend import TensorRTBackend
 from harness.backends.tensorrt.builder.build import Aids, BuildTask, Built
+from harness.backends.tensorrt.builder.names import inner_tensors
 from harness.backends.tensorrt.network import NetworkLayer, NetworkTensor
 from harness.errors import BuildError, NotHonouredError, RunError
 from harness.precision import Precision
@@ -165,7 +166,7 @@ def test_an_inspector_that_answers_nothing_leaves_the_audit_without_knowledge(
 
 def test_the_inspector_is_asked_with_a_context_at_the_usual_shapes(bench: Bench, tmp_path: Path) -> None:
     bench.backend.build(request(Precision.FP32), tmp_path)
-    asked = bench.engine.inspector.execution_context
+    asked = bench.engine.inspector
     assert asked.profile == 0
     assert asked.shapes == {"x": SMALL.shapes["x"].opt}
 
@@ -176,3 +177,43 @@ def test_doc_strings_do_not_reach_weak_parsers(bench: Bench, tmp_path: Path) -> 
         node.doc_string = "words"
     bench.backend.build(asked, tmp_path)
     assert not any(node.doc_string for node in onnx.load(tmp_path / ONNX).graph.node)
+
+
+CACHE = "TRT-101303-EntropyCalibration2\nx: 3c010a14\n"
+
+
+def test_a_weak_int8_engine_is_instrumented_from_the_cache_that_it_wrote(
+    bench: Bench, tmp_path: Path
+) -> None:
+    asked = replace(
+        request(Precision.INT8, typing="weak"), calibration=CalibrationData("entropy", lambda: iter(()))
+    )
+    bench.backend.build(asked, tmp_path)
+    with pytest.raises(RunError, match="no calibration cache to build it again from: "):
+        bench.backend.load_instrumented(tmp_path, ["m"])
+    (tmp_path / CALIBRATION).write_text(CACHE)
+    bench.backend.load_instrumented(tmp_path, ["m"]).close()
+    task, aids = bench.tasks[-1]
+    assert task.options.calibration_cache == str(tmp_path / CALIBRATION)
+    assert aids.calibration is not None
+    assert (aids.calibration.method, aids.device) == ("entropy", None)
+
+
+BRANCH = """g (bool c, float[N, 3, H, W] x) => (float[N, 3, H, W] y) {
+    a = Relu (x)
+    y = If (c) <then_branch = t () => (float[N, 3, H, W] ty) { inside = Exp (a) ty = Neg (inside) },
+                else_branch = e () => (float[N, 3, H, W] ey) { ey = Neg (a) }>
+}"""
+
+
+def test_tensors_inside_branches_are_not_offered() -> None:
+    assert {"inside", "ty", "ey"} == set(inner_tensors(model(BRANCH)))
+    assert inner_tensors(classifier()) == ()
+
+
+def test_showable_leaves_out_what_is_inside(bench: Bench, tmp_path: Path, monkeypatch: Any) -> None:
+    bench.backend.build(request(Precision.FP32), tmp_path)
+    assert bench.backend.showable(tmp_path) == {"m"}
+    task = replace(read_task(tmp_path), inner=("m",))
+    monkeypatch.setattr(tensorrt, "read_task", lambda _: task)
+    assert bench.backend.showable(tmp_path) == frozenset()

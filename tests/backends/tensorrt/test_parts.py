@@ -17,6 +17,7 @@ from harness.backends.tensorrt import bindings as trt_bindings
 from harness.backends.tensorrt import types as trt_types
 from harness.backends.tensorrt.builder import calibration as trt_calibration
 from harness.backends.tensorrt.builder.axes import attribute_axes
+from harness.backends.tensorrt.builder.build import needs_native_normalisation
 from harness.backends.tensorrt.builder.calibration import CalibrationTable
 from harness.backends.tensorrt.builder.fence import fence
 from harness.backends.tensorrt.builder.network_code import read_weights
@@ -28,6 +29,7 @@ from harness.backends.tensorrt.run.unfused import onnx_name
 from harness.errors import BackendError, BackendUnavailableError, BuildError, DataError, RunError
 from harness.lowering.lower import lower
 from harness.precision import Precision, PrecisionPlan
+from harness.spec.model_spec import BuildSpec
 from tests.helpers.lowering import model, run
 from tests.helpers.tensorrt import classifier
 
@@ -248,6 +250,38 @@ def test_a_foreign_timing_cache_is_not_taken(tmp_path: Path) -> None:
     config: Any = Timing(b"m")
     cache.load(config)
     assert config.cache == b""
+
+
+def test_a_cache_that_tensorrt_makes_nothing_of_starts_anew(tmp_path: Path) -> None:
+    """A truncated file gives None, as one of another version may."""
+    cache = TimingCache(tmp_path / "x.timing")
+    cache.path.write_bytes(b"trunc")
+    config: Any = Timing(b"m")
+    make = config.create_timing_cache
+    config.create_timing_cache = lambda data: None if data == b"trunc" else make(data)
+    cache.load(config)
+    cache.store(config)
+    assert cache.path.read_bytes() == b"m"
+    config.create_timing_cache = lambda _: None
+    with pytest.raises(BuildError, match="takes no timing cache"):
+        cache.load(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "options", "needed"),
+    [
+        ("tensorrt", "8.6.1", {"version_compatible": True}, True),
+        ("tensorrt", "8.6.1", {"hardware_compatibility": "ampere_plus"}, True),
+        ("tensorrt", "8.6.1", {}, False),
+        ("tensorrt", "10.0", {"version_compatible": True}, False),
+        ("tensorrt_rtx", "1.7", {}, False),
+    ],
+)
+def test_compatible_plans_of_8_need_the_parsers_own_instance_normalisation(
+    name: str, version: str, options: dict[str, Any], needed: bool
+) -> None:
+    bindings = trt_bindings.bindings_of(name, SimpleNamespace(__version__=version))
+    assert needs_native_normalisation(bindings, BuildSpec.model_validate(options)) == needed
 
 
 def test_kept_products_are_fenced_and_nothing_else_changes() -> None:

@@ -36,6 +36,7 @@ def write_record(folder: Path, task: BuildTask, built: Built, origin: Origin) ->
         "base": str(task.base),
         "network": _network_code(task.network),
         "barred": task.barred,
+        "inner": task.inner,
     }
     (folder / TASK).write_text(json.dumps(data, indent=1))
     if built.calibration:
@@ -55,6 +56,7 @@ def read_task(folder: Path) -> BuildTask:
             base=Path(data["base"]),
             network=_to_network_code(data["network"]),
             barred=tuple(data["barred"]),
+            inner=tuple(data["inner"]),
         )
 
 

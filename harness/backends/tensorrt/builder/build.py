@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +55,8 @@ class BuildTask:
 
     `kept` are the ONNX nodes that stay FP32.  Relative paths of `options` start at `base`.  `outputs` are
     intermediate tensors to mark, as `marking` says.  `network` builds the network in the place of the file.
-    `barred` are ONNX nodes whose names hold a bar, which parsers put behind a node's name.
+    `barred` are ONNX nodes whose names hold a bar, which parsers put behind a node's name; `inner` tensors
+    inside loops and branches.
     """
 
     precision: Precision
@@ -67,6 +68,7 @@ class BuildTask:
     marking: Marking = "marked outputs"
     network: NetworkCode | None = None
     barred: tuple[str, ...] = ()
+    inner: tuple[str, ...] = ()
 
     @property
     def tf32(self) -> bool:
@@ -153,9 +155,21 @@ def _fill(
         code = task.network
         weights = call_network_code(bindings.api, network, code.function, code.weights, task.base)
     else:
-        parse_onnx(bindings.api.OnnxParser(network, log), log, onnx)
+        parser = bindings.api.OnnxParser(network, log)
+        if needs_native_normalisation(bindings, task.options):
+            parser.set_flag(bindings.api.OnnxParserFlag.NATIVE_INSTANCENORM)
+        parse_onnx(parser, log, onnx)
     _require_outputs(network, task.network)
     return weights
+
+
+def needs_native_normalisation(bindings: Bindings, options: BuildSpec) -> bool:
+    """Whether the parser must be told to leave out its plugin for InstanceNormalization.
+
+    TensorRT before 10 puts one in by itself, and builds no compatible plan with it.
+    """
+    compatible = options.version_compatible or options.hardware_compatibility is not None
+    return compatible and bindings.version < (10, 0) and not bindings.rtx
 
 
 def _configure(site: _Site, task: BuildTask) -> None:
@@ -166,7 +180,7 @@ def _configure(site: _Site, task: BuildTask) -> None:
 
 def _serialize(site: _Site, task: BuildTask, plan: Path, aids: Aids) -> Built:
     api = site.bindings.api
-    kept = [trt_progress.watch(api, site.config, aids.progress)] if aids.progress else []
+    monitor = trt_progress.watch(api, site.config, aids.progress) if aids.progress else None
     calibrator = _calibrator(site, task, aids)
     timing = aids.timing_cache if task.options.timing_cache else None
     if timing is not None:
@@ -174,7 +188,6 @@ def _serialize(site: _Site, task: BuildTask, plan: Path, aids: Aids) -> Built:
     start = time.perf_counter()
     engine = site.builder.build_serialized_network(site.network, site.config)
     duration_s = time.perf_counter() - start
-    kept.clear()
     if calibrator is not None and calibrator.error is not None:
         raise BuildError(f"calibration: {calibrator.error}") from calibrator.error
     if engine is None or engine.nbytes == 0:
@@ -182,7 +195,10 @@ def _serialize(site: _Site, task: BuildTask, plan: Path, aids: Aids) -> Built:
     plan.write_bytes(engine)
     if timing is not None:
         timing.store(site.config)
-    return _built(site, task, duration_s, calibrator.written if calibrator else "")
+    built = _built(site, task, duration_s, calibrator.written if calibrator else "")
+    failed = monitor.error if monitor is not None else None
+    told = (f"WARNING: the progress of the build was not told to its end: {failed}",) if failed else ()
+    return replace(built, messages=(*built.messages, *told))
 
 
 def _calibrator(site: _Site, task: BuildTask, aids: Aids) -> Any:

@@ -30,6 +30,16 @@ class CalibrationTable:
         """`EntropyCalibration2` or `MinMaxCalibration`."""
         return self.header.split("-", 2)[2]
 
+    @property
+    def method(self) -> str:
+        """`entropy` or `minmax`.  Raises DataError for an algorithm of another name."""
+        found = [method for method, name in ALGORITHMS.items() if name == self.algorithm]
+        if not found:
+            raise DataError(
+                f"calibration by {self.algorithm}: must be one of {', '.join(ALGORITHMS.values())}"
+            )
+        return found[0]
+
 
 def header_of(version: str, method: str) -> str:
     """The first line that TensorRT `version` (`10.3.0`) writes for `entropy` or `minmax`."""

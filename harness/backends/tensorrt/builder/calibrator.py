@@ -13,44 +13,42 @@ from harness.backends.base import CalibrationData, Tensors
 from harness.backends.cuda.buffers import Buffers
 from harness.backends.cuda.device import Device
 from harness.backends.tensorrt.builder.calibration import ALGORITHMS, parse
+from harness.backends.tensorrt.callbacks import Callback, keeping
 from harness.backends.tensorrt.log import implement
 from harness.backends.tensorrt.types import fitted, to_bytes
-from harness.errors import DataError, HarnessError, NotHonouredError
+from harness.errors import DataError, NotHonouredError
 
 if TYPE_CHECKING:
     import tensorrt as trt
 
 
-class Calibrator:
+class Calibrator(Callback):
     """Feeds batches to TensorRT; its methods are what IInt8Calibrator wants.
 
     `known`: the text of a calibration cache that makes batches unnecessary.  What TensorRT found is in
-    `written`.  An error must not cross TensorRT: it is kept in `error`, and ends the batches.
+    `written`.  An error is kept, ends the batches, and must fail the build.
     """
 
     def __init__(
         self, data: CalibrationData, device: Device | None, dtypes: dict[str, str], known: str
     ) -> None:
         self._data, self._dtypes, self._known = data, dtypes, known
-        self._batches: Iterator[Tensors] = iter(data.batches())
+        self._batches: Iterator[Tensors] = _each(data)
         self._device = device
         self._buffers = Buffers(device) if device is not None else None
         self._stream = device.create_stream() if device is not None else 0
         self.written = ""
-        self.error: HarnessError | None = None
 
+    @keeping(1)
     def get_batch_size(self) -> int:
         """Samples in a batch; networks with an explicit batch ignore it."""
         return self._data.batch_size
 
+    @keeping(None)
     def get_batch(self, names: list[str]) -> list[int] | None:
         """Device pointers of the next batch in the order of `names`; None after the last."""
-        try:
-            batch = next(self._batches, None)
-            return None if batch is None else [self._send(name, batch) for name in names]
-        except HarnessError as error:
-            self.error = error
-            return None
+        batch = next(self._batches, None)
+        return None if batch is None else [self._send(name, batch) for name in names]
 
     def _send(self, name: str, batch: Tensors) -> int:
         if self._device is None or self._buffers is None:
@@ -62,13 +60,19 @@ class Calibrator:
         self._device.synchronize(self._stream)
         return pointer
 
+    @keeping(None)
     def read_calibration_cache(self) -> bytes | None:
         """The known cache."""
         return self._known.encode() or None
 
+    @keeping(None)
     def write_calibration_cache(self, cache: bytes | memoryview) -> None:
         """Keep what TensorRT found."""
         self.written = bytes(cache).decode()
+
+
+def _each(data: CalibrationData) -> Iterator[Tensors]:
+    yield from data.batches()
 
 
 def create_calibrator(

@@ -5,20 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from harness.backends.relay import Progress
+from harness.backends.tensorrt.callbacks import Callback, keeping
 from harness.backends.tensorrt.log import implement
 
 if TYPE_CHECKING:
     import tensorrt as trt
 
 
-class Monitor:
-    """Passes phases and steps on to a callback; names of phases that are open nest with a slash."""
+class Monitor(Callback):
+    """Passes phases and steps on to a callback; names of phases that are open nest with a slash.
+
+    What the callback raises is kept: it says nothing of the engine, and must not cancel the build.
+    """
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._steps: dict[str, int] = {}
         self._paths: dict[str, str] = {}
 
+    @keeping(None)
     def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
         """A phase begins."""
         parent = self._paths.get(parent_phase) if parent_phase else None
@@ -26,6 +31,7 @@ class Monitor:
         self._steps[phase_name] = num_steps
         self._progress(self._paths[phase_name], 0, num_steps)
 
+    @keeping(True)
     def step_complete(self, phase_name: str, step: int) -> bool:
         """A step is done; True lets the build go on."""
         self._progress(
@@ -33,6 +39,7 @@ class Monitor:
         )
         return True
 
+    @keeping(None)
     def phase_finish(self, phase_name: str) -> None:
         """A phase is over; it may have skipped its last steps."""
         steps = self._steps.pop(phase_name, 1)

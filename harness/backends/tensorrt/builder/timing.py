@@ -41,8 +41,7 @@ class TimingCache:
         """
         with self._lock():
             data = self.path.read_bytes() if self.path.is_file() else b""
-        taken = (config.set_timing_cache(config.create_timing_cache(held), False) for held in (data, b""))
-        if not any(taken):
+        if not any(_taken(config, held) for held in (data, b"")):
             raise BuildError("TensorRT takes no timing cache")
 
     def store(self, config: trt.IBuilderConfig) -> None:
@@ -52,7 +51,9 @@ class TimingCache:
             return
         with self._lock():
             if self.path.is_file():
-                measured.combine(config.create_timing_cache(self.path.read_bytes()), False)
+                held = config.create_timing_cache(self.path.read_bytes())
+                if held is not None:  # what is damaged or of another version is lost with the file
+                    measured.combine(held, False)
             self._replace(bytes(memoryview(measured.serialize())))
 
     def _lock(self) -> FileLock:
@@ -64,3 +65,9 @@ class TimingCache:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
         Path(name).replace(self.path)
+
+
+def _taken(config: trt.IBuilderConfig, data: bytes) -> bool:
+    """Whether TensorRT makes a cache of `data`, and takes it."""
+    cache = config.create_timing_cache(data)
+    return cache is not None and config.set_timing_cache(cache, False)

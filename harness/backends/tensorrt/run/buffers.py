@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from harness.backends.cuda.buffers import Buffers
 from harness.backends.cuda.device_run import Slot
+from harness.backends.tensorrt.callbacks import Callback, keeping
 from harness.backends.tensorrt.run.ports import Port
 from harness.backends.tensorrt.types import from_bytes, nbytes_of
-from harness.errors import RunError
 from harness.spec.model_spec import Shape
 
 Bytes = NDArray[np.uint8]
@@ -40,25 +40,21 @@ class PortBuffers(Buffers):
         return Slot(pointer, staging, lambda: from_bytes(port.dtype, staging, shape))
 
 
-class Allocator:
+class Allocator(Callback):
     """Gives memory to an output whose shape depends on data; its methods are what IOutputAllocator wants.
 
-    An error must not cross TensorRT: it is kept in `error`, and the null pointer makes the run fail.
+    An error is kept, and the null pointer makes the run fail.
     """
 
     def __init__(self, buffers: Buffers) -> None:
         self._buffers = buffers
         self.shape: Shape | None = None
-        self.error: RunError | None = None
 
+    @keeping(0)
     def reallocate_output(self, tensor_name: str, memory: int, size: int, alignment: int) -> int:
         """Memory for `size` bytes; CUDA aligns to 256 bytes, which is more than is ever asked."""
         del memory, alignment
-        try:
-            return self._buffers.space(tensor_name, size)
-        except RunError as error:
-            self.error = error
-            return 0
+        return self._buffers.space(tensor_name, size)
 
     def reallocate_output_async(
         self, tensor_name: str, memory: int, size: int, alignment: int, stream: int
@@ -67,6 +63,7 @@ class Allocator:
         del stream
         return self.reallocate_output(tensor_name, memory, size, alignment)
 
+    @keeping(None)
     def notify_shape(self, tensor_name: str, shape: Iterable[int]) -> None:
         """TensorRT tells the shape."""
         del tensor_name

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from harness.backends.cuda.buffers import Buffers
 from harness.backends.cuda.device import Device
+from harness.backends.tensorrt.callbacks import Callback, keeping
 from harness.backends.tensorrt.log import implement
 from harness.backends.tensorrt.types import Array, from_bytes, nbytes_of
 from harness.errors import BuildError, RunError
@@ -19,17 +20,17 @@ if TYPE_CHECKING:
     import tensorrt as trt
 
 
-class Listener:
+class Listener(Callback):
     """Copies each tensor that TensorRT shows; its method is what IDebugListener wants.
 
-    An error must not cross TensorRT: the first one is kept in `error`.
+    The bindings drop what it answers: the run goes on, and the first error is raised after it.
     """
 
     def __init__(self, device: Device) -> None:
         self._device, self._buffers = device, Buffers(device)
         self.tensors: dict[str, Array] = {}
-        self.error: RunError | None = None
 
+    @keeping(False)
     def process_debug_tensor(
         self,
         addr: int,
@@ -39,12 +40,9 @@ class Listener:
         name: str,
         stream: int,
     ) -> bool:
-        """Keep a copy of one tensor; False stops the run."""
-        try:
-            self.tensors[name] = self._copy(addr, location.name, type.name, tuple(shape), stream)
-        except RunError as error:
-            self.error = self.error or error
-        return self.error is None
+        """Keep a copy of one tensor."""
+        self.tensors[name] = self._copy(addr, location.name, type.name, tuple(shape), stream)
+        return True
 
     def _copy(self, addr: int, location: str, dtype: str, shape: tuple[int, ...], stream: int) -> Array:
         nbytes = nbytes_of(dtype, shape)
@@ -56,10 +54,9 @@ class Listener:
         return from_bytes(dtype, data, shape)
 
     def take(self) -> dict[str, Array]:
-        """What was shown since the last time.  Raises RunError if a copy failed."""
-        if self.error is not None:
-            raise self.error
+        """What was shown since the last time.  Raises HarnessError if a copy failed."""
         taken, self.tensors = self.tensors, {}
+        self.raise_kept()
         return taken
 
 

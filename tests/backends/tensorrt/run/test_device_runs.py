@@ -20,9 +20,11 @@ def test_device_runs_compute_what_runs_do_without_copies(opened: Opener) -> None
         engine.run({"x": ramp(1)})
         for _ in range(2):
             for run_ in runs:
+                run_.prepare()
                 run_.enqueue()
                 device: Any = run_.device
-                assert device.queue == []
+                assert len(device.queue) == 1  # the engine, and no copies
+                device.synchronize(run_.stream)
         for run_, feed in zip(runs, feeds, strict=True):
             for name, value in run(relu_and_sum(), feed).items():
                 np.testing.assert_array_equal(run_.fetch()[name], value)
@@ -54,3 +56,19 @@ def test_device_runs_of_one_context_have_one_shape(opened: Opener) -> None:
 def test_a_device_run_that_fails_says_so(opened: Opener) -> None:
     with opened(faults=Faults(("execute_async_v3",), "no")) as engine, pytest.raises(RunError, match="no"):
         engine.residents([{"x": ramp(1)}])
+
+
+def test_nothing_is_bound_between_the_timed_events(opened: Opener) -> None:
+    with opened() as engine:
+        runs = engine.residents([{"x": ramp(2)}, {"x": -ramp(2)}])
+        context = next(iter(engine._resident_contexts.values()))
+        bound: list[str] = []
+        context.set_tensor_address = lambda name, _: bound.append(name) or True  # type: ignore[method-assign]
+        for run in runs:
+            run.prepare()
+            assert sorted(bound) == ["s", "x", "y"]
+            bound.clear()
+            run.enqueue()
+            assert bound == []
+            run.device.synchronize(run.stream)
+        del context

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,8 @@ import pytest
 from harness.backends.tensorrt.origin import Origin
 from harness.backends.tensorrt.run.engine import TensorRTEngine
 from harness.errors import RunError
-from harness.spec.model_spec import BuildSpec
-from tests.conformance.probe import signatures
-from tests.helpers import trt_double
+from harness.spec.model_spec import BuildSpec, Profile
 from tests.helpers.lowering import model, run
-from tests.helpers.tensorrt import rtx
 from tests.helpers.trt_double import Faults, double
 from tests.helpers.trt_engine import COUNT, PROFILES, Opener, ramp, relu_and_sum
 
@@ -276,63 +272,59 @@ def test_a_missing_or_foreign_plan_is_a_run_error(tmp_path: Path) -> None:
         TensorRTEngine.open(bindings, tmp_path / "foreign.plan", device, ORIGIN)
 
 
-@pytest.mark.parametrize("instrumentation", ["debug tensors", "unfused tensors"])
-def test_debug_tensors_are_among_the_outputs(opened: Opener, instrumentation: str) -> None:
-    with opened() as engine:
-        found = engine.listening(["shown_x"], instrumentation).run({"x": ramp(2)})
-    assert found.keys() == {"y", "s", "shown_x"}
-    np.testing.assert_array_equal(found["shown_x"], ramp(2))
+@pytest.mark.parametrize("name", ["x", "s"])
+def test_tensors_in_other_memory_formats_are_refused_by_name(opened: Opener, name: str) -> None:
+    with opened(faults=Faults(formats={name: "CHW32"})) as engine:
+        assert engine.facts().profiles == 2
+        for call in (engine.run, lambda feeds: engine.residents([feeds])):
+            with pytest.raises(RunError, match=f"'{name}' has memory format CHW32: .* LINEAR"):
+                call({"x": ramp(2)})
 
 
-def test_a_debug_tensor_that_is_not_shown_is_missed(opened: Opener) -> None:
-    with opened() as engine, pytest.raises(RunError, match=r"did not show \['other'\]"):
-        engine.listening(["shown_x", "other"], "debug tensors").run({"x": ramp(2)})
+def test_what_failed_before_explains_no_later_failure(opened: Opener) -> None:
+    with opened(faults=Faults(("execute_async_v3",), "cudaMalloc: out of memory")) as engine:
+        double_engine: Any = engine.engine
+        with pytest.raises(RunError, match="out of device memory"):
+            engine.run({"x": ramp(2)})
+        double_engine.faults.words = "illegal address"
+        with pytest.raises(RunError) as raised:
+            engine.run({"x": ramp(2)})
+    assert "memory" not in str(raised.value)
 
 
-def test_unfused_tensors_are_those_that_fusion_left(opened: Opener) -> None:
-    with opened() as engine:
-        found = engine.listening(["shown_x", "other"], "unfused tensors").run({"x": ramp(2)})
-    assert "other" not in found
+def test_engine_and_runtime_go_before_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import gc
+
+    bindings, device, engine = double(relu_and_sum(), PROFILES, plan=tmp_path / "p")
+    engine.__dict__["has_implicit_batch_dimension"] = True
+    alive: list[int] = []
+    close = device.close
+    kind = bindings.api.Runtime
+
+    def closing() -> None:
+        gc.collect()
+        alive.append(sum(type(item) is kind for item in gc.get_objects()))
+        close()
+
+    monkeypatch.setattr(device, "close", closing)
+    with pytest.raises(RunError, match="implicit batch"):
+        TensorRTEngine.open(bindings, tmp_path / "p", device)
+    assert alive == [0]
 
 
-REFUSALS = [
-    ("set_debug_listener", "debug tensors"),
-    ("set_all_tensors_debug_state", "debug tensors"),
-    ("unfused_tensors_debug_state", "unfused tensors"),
-]
-
-
-@pytest.mark.parametrize(("call", "instrumentation"), REFUSALS)
-def test_a_refused_listener_is_told(opened: Opener, call: str, instrumentation: str) -> None:
-    with opened(faults=Faults((call,), "no")) as engine, pytest.raises(RunError, match="TensorRT"):
-        engine.listening(["shown_x"], instrumentation).run({"x": ramp(2)})
-
-
-def test_debug_tensors_share_one_pinned_buffer(opened: Opener) -> None:
-    with opened() as engine:
-        engine.listening(["shown_x"], "debug tensors").run({"x": ramp(4)})
-        device: Any = engine.device
-        before = len(device.buffers)
-        for rows in (1, 2, 3, 4):
-            np.testing.assert_array_equal(engine.run({"x": ramp(rows)})["shown_x"], ramp(rows))
-        assert len(device.buffers) == before
-
-
-def test_unfused_tensors_need_no_marked_ones(opened: Opener) -> None:
-    with opened(faults=Faults(("set_all_tensors_debug_state",), "none is marked")) as engine:
-        engine.listening(["shown_x"], "unfused tensors").run({"x": ramp(2)})
-
-
-def test_a_listener_that_fails_fails_the_run(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
-        raise RunError("copy failed")
-
-    with opened() as engine:
-        engine.listening(["shown_x"], "debug tensors")
-        engine.run({"x": ramp(1)})
-        monkeypatch.setattr("harness.backends.tensorrt.run.debug.Listener._copy", broken)
-        with pytest.raises(RunError, match="copy failed"):
-            engine.run({"x": ramp(1)})
+def test_an_input_that_is_an_output_too_keeps_its_name(tmp_path: Path) -> None:
+    source = model("g (float[N, 4] a) => (float[N, 4] y, float[N, 4] b) { y = Relu (a) b = Identity (a) }")
+    source.graph.inputs[0].name, source.graph.outputs[1].name = "__x", "x"
+    shapes = {"__x": PROFILES[0].shapes["x"]}
+    bindings, device, _ = double(source, (Profile(name="p", shapes=shapes),), plan=tmp_path / "p")
+    with TensorRTEngine.open(bindings, tmp_path / "p", device) as engine:
+        assert [info.name for info in engine.inputs] == ["x"]
+        found = engine.run({"x": ramp(2)})
+        (resident,) = engine.residents([{"x": ramp(2)}])
+        resident()
+        again = resident.fetch()
+    assert found.keys() == again.keys() == {"y", "x"}
+    np.testing.assert_array_equal(found["x"], ramp(2))
 
 
 def test_the_engine_tells_its_layers_and_memory(opened: Opener) -> None:
@@ -341,26 +333,3 @@ def test_the_engine_tells_its_layers_and_memory(opened: Opener) -> None:
     assert [layer.name for layer in facts.layers] == ["one", "two"]
     assert (facts.profiles, facts.memory_bytes) == (2, 4096)
     assert [port.ranges[1][2] for port in facts.inputs] == [(16, 4)]
-
-
-REAL = {"Runtime": "Runtime", "Engine": "ICudaEngine", "Context": "IExecutionContext"}
-
-
-@pytest.mark.parametrize("name", REAL)
-def test_a_double_has_only_members_of_the_real_class(name: str) -> None:
-    real = getattr(rtx().api, REAL[name])
-    for key, value in vars(getattr(trt_double, name)).items():
-        if key.startswith("_") or key in ("known", "api", "say"):
-            continue
-        assert hasattr(real, key), f"{REAL[name]} has no {key}"
-        if not isinstance(value, property) and callable(value):
-            assert parameters(getattr(real, key).__doc__) >= own(value), f"{REAL[name]}.{key}: {own(value)}"
-
-
-def parameters(doc: str) -> set[str]:
-    """Names of parameters in any overload of a pybind11 signature."""
-    return {name for text in signatures(doc, "") for name in re.findall(r"(\w+):", text)}
-
-
-def own(function: Any) -> set[str]:
-    return set(function.__code__.co_varnames[1 : function.__code__.co_argcount])
