@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from harness.engines.controls import quantized_only, without_tf32
+from harness.engines.controls import kept_state, oracle, quantized_only, without_tf32
 from harness.engines.subject import Subject
 from harness.errors import BackendUnavailableError
 from harness.precision import Precision
@@ -31,4 +31,6 @@ def question(subject: Subject, precision: Precision, *, strict: bool = False) ->
             None if emulated else subject.emulation(precision).outputs,
             stack.enter_context(without_tf32(subject)),
             stack.enter_context(quantized_only(subject, precision)),
+            kept_state(subject, precision),
+            stack.enter_context(oracle(subject, precision)),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.precision import Precision
 
@@ -51,6 +51,43 @@ def _open_quantized(subject: Subject, precision: Precision) -> Engine:
     lowered = lower(subject.normalised, plan, subject.ranges(precision))
     settings = SessionSettings(level=emulation_level(Precision.INT8))
     return open_model(emulate(lowered), subject.output_names, settings=settings)
+
+
+def kept_state(subject: Subject, precision: Precision) -> Run | None:
+    """The emulation whose recurrent nodes keep their state in FP32; None where none has 16 bits."""
+    from harness.graph.walk import all_nodes
+    from harness.lowering.emulation.stepped import has_recurrence
+    from harness.lowering.operators import RECURRENT
+
+    if precision.half is None:
+        return None
+    if not any(node.op_type in RECURRENT for node in all_nodes(subject.normalised.graph)):
+        return None
+    if not has_recurrence(subject.lowered(precision).model):
+        return None
+    return subject.emulation(precision, "kept").outputs
+
+
+@contextmanager
+def oracle(subject: Subject, precision: Precision) -> Iterator[Run | None]:
+    """A run of the lowered model node by node, which trusts no conversion of the runtime; None at 32 bits."""
+    if precision.half is None:
+        yield None
+        return
+    with _lazy(lambda: _open_oracle(subject, precision)) as opened:
+
+        def run(feeds: Tensors) -> Tensors:
+            outputs = opened().run(feeds)
+            return {name: outputs[name] for name in subject.output_names}
+
+        yield run
+
+
+def _open_oracle(subject: Subject, precision: Precision) -> Any:
+    from harness.backends.onnxruntime.nodewise import Nodewise
+    from harness.lowering.emulation.stepped import stepped
+
+    return Nodewise(stepped(subject.lowered(precision).model))
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from harness.engines.reference import CachedOutputs, Reference, Source
 from harness.engines.trial import require_survives
 from harness.graph import file as onnx_file
 from harness.graph.walk import all_nodes
-from harness.lowering.emulation.emulate import emulate
+from harness.lowering.emulation.emulate import Recurrence, emulate
 from harness.lowering.formats.single import to_single
 from harness.lowering.lower import lower, quantizable
 from harness.lowering.model import LoweredModel, Ranges
@@ -168,13 +168,16 @@ class Subject:
         smallest = self.spec.profiles[0].at("min")
         return self.exact, self.feeds.feed(smallest)
 
-    def emulation(self, what: Precision | PrecisionPlan) -> CachedOutputs:
+    def emulation(self, what: Precision | PrecisionPlan, recurrence: Recurrence = "stepped") -> CachedOutputs:
         """Outputs of the lowered model as emulated on the CPU, which consistency is judged by."""
         from harness.backends.onnxruntime.backend import emulation_level
 
         plan = self._plan(what)
         level = emulation_level(plan.precision)
-        source = self._outputs(f"emulation {plan}", lambda: emulate(self.lowered(plan)), plan, level)
+        kept = "" if recurrence == "stepped" else f" {recurrence}"
+        source = self._outputs(
+            f"emulation {plan}{kept}", lambda: emulate(self.lowered(plan), recurrence), plan, level
+        )
         return CachedOutputs(source, self.cache)
 
     @cached_property

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from harness.comparison.explain import explain
 from harness.comparison.result import OutputsComparison
-from harness.engines.controls import quantized_only, without_tf32
+from harness.engines.controls import kept_state, oracle, quantized_only, without_tf32
 from harness.engines.engine import BuiltEngine
 from harness.errors import BackendUnavailableError, UsageError
 from harness.precision import Precision, PrecisionPlan
@@ -96,6 +96,8 @@ def _question(
         None if emulated else subject.emulation(precision).outputs,
         stack.enter_context(without_tf32(subject)),
         stack.enter_context(quantized_only(subject, precision)),
+        kept_state(subject, precision),
+        stack.enter_context(oracle(subject, precision)),
     )
 
 

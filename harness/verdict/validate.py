@@ -16,11 +16,13 @@ from harness.data.batches import stacked
 from harness.data.inputs import Feeds
 from harness.data.shapes import Case as ShapeCase
 from harness.data.shapes import cases_of
+from harness.errors import RunError
 from harness.precision import Precision
 from harness.records import fails
 from harness.spec.model_spec import ModelSpec, Shape
 from harness.spec.terms import Terms
 from harness.verdict.advice import addressed
+from harness.verdict.second_opinion import Opinion, Recurrence
 from harness.verdict.triage import Split, Triage, split_error, verdict_of
 
 if TYPE_CHECKING:
@@ -37,7 +39,8 @@ class Question:
     `emulation` gives the outputs of the same lowered model as ONNX Runtime's CPU provider emulates it; it is
     None where the engine under test is that emulation.  Two more runs attribute the error of an engine that
     fails: `without_tf32` is the FP32 engine built without TF32, `quantized_only` under `int8+fp16` the
-    emulation of INT8 alone.
+    emulation of INT8 alone.  `kept_state` is the emulation of recurrent nodes that keep their state in FP32,
+    None where there are none; `oracle` runs the lowered model node by node, before an engine is accused.
     """
 
     spec: ModelSpec
@@ -48,6 +51,8 @@ class Question:
     emulation: Run | None = None
     without_tf32: EngineRun | None = None
     quantized_only: Run | None = None
+    kept_state: Run | None = None
+    oracle: Run | None = None
 
     @property
     def precision(self) -> Precision:
@@ -65,7 +70,8 @@ class Answer:
     """What was found at one shape on `samples` samples.
 
     `floor` is the reference's own error by output; `without_tf32` the `mre` of the same engine without TF32,
-    where that was asked.
+    where that was asked; `recurrence` both ends of its bracket, where the model has recurrent nodes in 16
+    bits; `opinion` what the oracle said, where it was asked.
     """
 
     profile: str
@@ -76,6 +82,8 @@ class Answer:
     triage: Triage
     floor: Mapping[str, Floor]
     without_tf32: float | None = None
+    recurrence: Recurrence | None = None
+    opinion: Opinion | None = None
 
     @property
     def place(self) -> str:
@@ -95,6 +103,8 @@ class Answer:
             "advice": self.triage.advice,
             "split": self.triage.split.to_json() if self.triage.split else None,
             "without_tf32": self.without_tf32,
+            "recurrence": self.recurrence.to_json() if self.recurrence else None,
+            "oracle": self.opinion.to_json() if self.opinion else None,
             "comparison": to_json(self.found),
         }
 
@@ -139,6 +149,8 @@ def explain(label: str, answers: Sequence[Answer], reproduce: str) -> str:
     context = [f"the reference's own error: mre {own:.1e}"]
     if first.triage.split is not None:
         context.append(split_words(first.triage.split))
+    if first.recurrence is not None:
+        context.append(first.recurrence.words())
     context += [f"{answer.place}: {problems(answer.found)[0]}" for answer in failed[1:]]
     verdicts = ", ".join(dict.fromkeys(answer.triage.verdict for answer in failed))
     return "\n".join(
@@ -176,6 +188,9 @@ def answer(question: Question, task: Task) -> Answer:
     triage = verdict_of(
         found, tf32=question.tf32, without_tf32=without, split=split, emulated=emulated is None
     )
+    opinion = _second_opinion(question, triage, actual, expected, feeds)
+    if opinion is not None:
+        triage = opinion.on(triage, question.precision)
     return Answer(
         question.spec.profiles[profile].name,
         task.case.label,
@@ -185,7 +200,40 @@ def answer(question: Question, task: Task) -> Answer:
         addressed(triage, question.spec, question.precision),
         question.reference.floor(feeds[0]),
         without.mre if without else None,
+        _recurrence(question, found, emulated, feeds, expected),
+        opinion,
     )
+
+
+def _second_opinion(
+    question: Question,
+    triage: Triage,
+    actual: Sequence[Tensors],
+    expected: Sequence[Tensors],
+    feeds: Sequence[Tensors],
+) -> Opinion | None:
+    """What the oracle says of an engine that is to be accused at 16 bits; None if it is not asked."""
+    if triage.verdict != "engine-suspect" or question.oracle is None or question.emulation is None:
+        return None
+    emulated = compared(question, [question.emulation(feed) for feed in feeds], expected).mre
+    try:
+        shown = compared(question, [question.oracle(feed) for feed in feeds], expected)
+    except RunError as error:
+        return Opinion(emulated, unasked=str(error))
+    return Opinion(emulated, shown.mre, compared(question, actual, expected, shown).consistency)
+
+
+def _recurrence(
+    question: Question,
+    found: OutputsComparison,
+    emulated: Sequence[Tensors] | None,
+    feeds: Sequence[Tensors],
+    expected: Sequence[Tensors],
+) -> Recurrence | None:
+    if question.kept_state is None:
+        return None
+    kept = compared(question, [question.kept_state(feed) for feed in feeds], expected).mre
+    return Recurrence(found.mre if emulated is None else compared(question, emulated, expected).mre, kept)
 
 
 def judged(

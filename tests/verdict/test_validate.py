@@ -102,7 +102,7 @@ def test_the_record_has_what_the_schema_says(tmp_path):
     data = next(answers(question(tmp_path, halved))).data()
     assert set(data) == {
         "shape", "samples", "mre", "limit", "expected", "floor", "advice", "split", "without_tf32",
-        "comparison",
+        "recurrence", "oracle", "comparison",
     }  # fmt: skip
     assert data["floor"] == {"y": {"optimised": 1e-7, "float64": None, "reason": "not measured"}}
 
