@@ -215,12 +215,14 @@ def _second_opinion(
     """What the oracle says of an engine that is to be accused at 16 bits; None if it is not asked."""
     if triage.verdict != "engine-suspect" or question.oracle is None or question.emulation is None:
         return None
-    emulated = compared(question, [question.emulation(feed) for feed in feeds], expected).mre
+    rows = rows_of(question, feeds)
+    emulated = compared(question, [question.emulation(feed) for feed in feeds], expected, rows).mre
     try:
-        shown = compared(question, [question.oracle(feed) for feed in feeds], expected)
+        shown = [question.oracle(feed) for feed in feeds]
     except RunError as error:
         return Opinion(emulated, unasked=str(error))
-    return Opinion(emulated, shown.mre, compared(question, actual, expected, shown).consistency)
+    explains = judged(question, actual, expected, shown, rows).consistency
+    return Opinion(emulated, compared(question, shown, expected, rows).mre, explains)
 
 
 def _recurrence(
@@ -232,8 +234,10 @@ def _recurrence(
 ) -> Recurrence | None:
     if question.kept_state is None:
         return None
-    kept = compared(question, [question.kept_state(feed) for feed in feeds], expected).mre
-    return Recurrence(found.mre if emulated is None else compared(question, emulated, expected).mre, kept)
+    rows = rows_of(question, feeds)
+    kept = compared(question, [question.kept_state(feed) for feed in feeds], expected, rows).mre
+    stepped = found.mre if emulated is None else compared(question, emulated, expected, rows).mre
+    return Recurrence(stepped, kept)
 
 
 def judged(
