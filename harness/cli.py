@@ -7,7 +7,7 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import NoReturn, TextIO
 
@@ -21,7 +21,9 @@ from harness.errors import (
     UsageError,
     printable,
 )
+from harness.options import cache_folder
 
+CACHE_VARIABLE = "TRT_HARNESS_CACHE"
 USAGE_ERROR = 4
 FAILURE = 1
 INTERRUPTED = 130
@@ -44,7 +46,32 @@ def parser() -> Parser:
     subparsers = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
     for name in COMMANDS:
         import_module(f"harness.commands.{name}").add(subparsers)
+    for command in subparsers.choices.values():
+        _take_cache_dir(command)
     return top
+
+
+def _take_cache_dir(command: argparse.ArgumentParser) -> None:
+    """Let every command take `--cache-dir`, which those that use no cache may ignore."""
+    with contextlib.suppress(argparse.ArgumentError):
+        command.add_argument(
+            "--cache-dir", dest="kept_in", metavar="PATH", help="(default: the user's cache folder)"
+        )
+
+
+@contextlib.contextmanager
+def _cache(folder: str | None) -> Iterator[None]:
+    """While a command runs, `folder` is the cache, for its child processes too."""
+    before = os.environ.get(CACHE_VARIABLE)
+    if folder is not None:
+        os.environ[CACHE_VARIABLE] = str(cache_folder("--cache-dir", folder).absolute())
+    try:
+        yield
+    finally:
+        if folder is not None:
+            os.environ.pop(CACHE_VARIABLE)
+        if before is not None:
+            os.environ[CACHE_VARIABLE] = before
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     module = import_module(f"harness.commands.{args.command.replace('-', '_')}")
     try:
-        with contextlib.redirect_stdout(_Printable(sys.stdout)):
+        with _cache(getattr(args, "kept_in", None)), contextlib.redirect_stdout(_Printable(sys.stdout)):
             code = int(module.run(args))
             sys.stdout.flush()
             return code

@@ -38,3 +38,11 @@ def written(path: Path) -> Iterator[None]:
         if error.errno:
             error.filename, error.filename2 = str(path), None
         raise
+
+
+def bundled_models() -> Path:
+    """The folder of the models that come along: of the checkout where one stands, else of the package."""
+    here, package = Path("suites") / "models", Path(__file__).resolve().parent
+    installed = package / "suites" / "models"
+    beside = package.parent / "suites" / "models"
+    return next((folder for folder in (here, installed, beside) if folder.is_dir()), here)

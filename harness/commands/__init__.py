@@ -4,6 +4,7 @@ The subcommand's name is the module's, with dashes; imports of anything heavy be
 """
 
 COMMANDS: tuple[str, ...] = (
-    "init", "fetch", "search_fp32", "bundle", "report", "diff", "inspect", "doctor", "trtexec", "prune",
+    "validate", "init", "lower", "build", "search_fp32", "bundle", "report", "diff", "inspect", "trtexec",
+    "fetch", "prune", "doctor",
 )  # fmt: skip
 """The modules, in the order of `trt-harness --help`."""

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import UsageError
 from harness.flags import FLAGS
 from harness.options import Options
+from harness.paths import bundled_models
 
 if TYPE_CHECKING:
     from harness.plugin.selection import Case
     from harness.reproduce.failure import Failure
 
-BUNDLED = Path("suites") / "models"
 TAKEN = ("--trt-spec", "--trt-onnx", "--trt-backend", "--trt-provider", "--trt-cache-dir", "--trt-strict",
-         "--trt-no-code")  # fmt: skip
+         "--trt-no-code", "--trt-data", "--trt-shape", "--trt-tolerance")  # fmt: skip
 
 
 def add(subparsers: Any) -> None:
@@ -40,7 +40,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument("--force", action="store_true", help="overwrite what is there")
     for flag in FLAGS:
         if flag.name in TAKEN:
-            parser.add_argument(flag.name, **flag.settings)
+            parser.add_argument(flag.name, flag.name.replace("--trt-", "--"), **flag.settings)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -108,7 +108,7 @@ def _as_run(options: Options, asked: Any) -> Options:
 def _case(options: Options, case_id: str) -> Case:
     from harness.plugin import selection
 
-    found = selection.load(options, [BUNDLED])
+    found = selection.load(options, [bundled_models()])
     case = found.case(case_id)
     if case is None:
         there = ", ".join(case.id for case in found.cases) or "none; --trt-spec or --trt-onnx name models"

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-BUNDLED = Path("suites") / "models"
+from harness.paths import bundled_models
 
 
 def add(subparsers: Any) -> None:
@@ -18,7 +18,7 @@ def add(subparsers: Any) -> None:
         nargs="*",
         type=Path,
         metavar="SPEC",
-        help=f"spec files, or folders of them (default: {BUNDLED})",
+        help="spec files, or folders of them (default: those that come along)",
     )
     parser.add_argument(
         "--dir",
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from harness.spec.stored import assets_folder
 
     folder = args.dir / "assets" if args.dir else assets_folder()
-    specs = [read_spec(path) for path in find_specs(args.specs or [BUNDLED])]
+    specs = [read_spec(path) for path in find_specs(args.specs or [bundled_models()])]
     members = [member for spec in specs for _, member in package_members(spec)]
     fetched = fetch_members(members, folder, print)
     print(f"{len(set(members))} files of {len(specs)} specs in {folder}, {fetched} of them new")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -38,5 +39,5 @@ def run(args: argparse.Namespace) -> int:
     except (OSError, UnicodeEncodeError) as error:
         why = getattr(error, "strerror", None) or error
         raise UsageError(f"{target}: cannot be written: {why}") from error
-    print(f"wrote {target}\nvalidate it: pytest suites/ --trt-spec {target}")
+    print(f"wrote {target}\nvalidate it: {shlex.join(['trt-harness', 'validate', str(target)])}")
     return 0

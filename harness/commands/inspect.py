@@ -22,7 +22,10 @@ def add(subparsers: Any) -> None:
     )
     parser = subparsers.add_parser("inspect", help=text, description=text)
     parser.add_argument(
-        "what", type=Path, metavar="SPEC|ENGINE", help="spec.toml, plan file, or folder of either"
+        "what",
+        type=Path,
+        metavar="SPEC|ENGINE",
+        help="spec.toml, ONNX file, plan file, or folder of a spec or engine",
     )
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of a spec (default: fp32)")
     parser.add_argument("--backend", choices=BACKENDS, help="(default: the first that is installed)")
@@ -32,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     """Print.  Raises UsageError, BackendError."""
     if why := nothing_at(args.what):
         raise UsageError(f"{args.what}: {why}")
-    if args.what.suffix == ".toml" or (args.what / SPEC_NAME).is_file():
+    if args.what.suffix in (".toml", ".onnx") or (args.what / SPEC_NAME).is_file():
         _spec(args)
     elif args.what.suffix in PLANS and _recorded(args.what):
         _folder(args.what.parent)
@@ -55,7 +58,9 @@ def _check_folder(folder: Path) -> None:
     from harness.backends.tensorrt.audit.record import LAYERS, TASK
 
     if not folder.is_dir():
-        raise UsageError(f"{folder}: neither a spec (.toml) nor a plan ({', '.join(PLANS)}), nor a folder")
+        raise UsageError(
+            f"{folder}: neither a spec (.toml), a model (.onnx) nor a plan ({', '.join(PLANS)}), nor a folder"
+        )
     for name in (TASK, LAYERS):
         if not (folder / name).is_file():
             raise UsageError(f"{folder}: holds no TensorRT engine that was built here (there is no {name})")
@@ -73,14 +78,14 @@ def _installed() -> str:
 
 def _spec(args: argparse.Namespace) -> None:
     from harness.backends.choose import create
+    from harness.drafting.resolve import resolve
     from harness.engines.subject import Subject
     from harness.options import default_cache_dir
     from harness.precision import Precision
-    from harness.spec.file import find_spec, read_spec
     from harness.storage.cache import Cache
     from harness.verdict.ranges import ranges_of
 
-    spec = read_spec(find_spec(args.what))
+    spec = resolve(args.what)
     subject = Subject(spec, create(args.backend or _installed()), Cache(default_cache_dir()))
     for line in ranges_of(subject, Precision(args.precision)).warnings:
         print(line)

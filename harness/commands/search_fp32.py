@@ -101,13 +101,12 @@ def _precision(name: str) -> Any:
 
 def _subject(args: argparse.Namespace) -> Subject:
     from harness.backends.choose import create
-    from harness.drafting.draft import spec_from_onnx
+    from harness.drafting.resolve import resolve
     from harness.engines.subject import Subject
     from harness.options import Options, cache_folder
-    from harness.spec.file import read_spec
     from harness.storage.cache import Cache
 
-    spec = spec_from_onnx(args.spec) if args.spec.suffix == ".onnx" else read_spec(args.spec)
+    spec = resolve(args.spec)
     folder = cache_folder("--cache-dir", args.cache_dir)
     options = Options(backend=args.backend, provider=args.provider, cache_dir=folder)
     return Subject(spec, create(args.backend, provider=args.provider), Cache(folder), options)

@@ -19,7 +19,7 @@ def add(subparsers: Any) -> None:
     """Register the subcommand."""
     text = "write the lowered ONNX file, and print trtexec command lines that build and time the same engine"
     parser = subparsers.add_parser("trtexec", help=text, description=text)
-    parser.add_argument("spec", type=Path, metavar="SPEC", help="spec.toml or its folder")
+    parser.add_argument("spec", type=Path, metavar="SPEC", help="spec.toml or its folder, or an ONNX file")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="(default: fp32)")
     parser.add_argument("--release", type=int, choices=(10, 11), default=11,
                         help="major release of trtexec (default: 11)")  # fmt: skip
@@ -29,11 +29,11 @@ def add(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write and print.  Raises UsageError."""
+    from harness.drafting.resolve import resolve
     from harness.precision import Precision
     from harness.reproduce.trtexec import commands
-    from harness.spec.file import find_spec, read_spec
 
-    spec = read_spec(find_spec(args.spec))
+    spec = resolve(args.spec)
     case = _case(spec, Precision(args.precision), args.output)
     shapes = [
         (number, {name: part.opt for name, part in profile.shapes.items()})

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from harness import errors
+from harness.api.suites import folder
 from harness.backends.cuda import gpus
 from harness.latency.points import points
 from harness.options import Options
@@ -52,7 +53,8 @@ def pytest_configure(config: pytest.Config) -> None:
         selection.require_folders(config.getini("trt_models"))
         if concerned:
             xfails.require(config.getini("trt_xfails"), config.rootpath)
-    run = config.stash[RUN] = Run(options, bundled, xfail_file, concerned, config.invocation_params.args)
+    command, again = config.invocation_params.args, config.getini("trt_command")
+    run = config.stash[RUN] = Run(options, bundled, xfail_file, concerned, command, again)
     run.narrowed = _narrowed(config, options)
     if concerned and not _is_worker(config) and not config.option.collectonly:
         with _usage():
@@ -286,7 +288,10 @@ def _is_worker(config: pytest.Config) -> bool:
 
 
 def _bundled(config: pytest.Config) -> tuple[Path, ...]:
-    return tuple(config.getini("trt_models")) or (config.rootpath / "suites" / "models",)
+    """The folders of specs: those of the setting, of the checkout, or of the suites that are named."""
+    own, suites = config.rootpath / "suites" / "models", folder()
+    named = any(path == suites or suites in path.parents for path in _argument_paths(config))
+    return tuple(config.getini("trt_models")) or ((suites / "models",) if named else (own,))
 
 
 def _concerns(config: pytest.Config, options: Options, bundled: tuple[Path, ...]) -> bool:
@@ -301,7 +306,9 @@ def _narrowed(config: pytest.Config, options: Options) -> bool:
 
 
 def _argument_paths(config: pytest.Config) -> list[Path]:
-    here = config.invocation_params.dir
+    here, suites = config.invocation_params.dir, "harness.suites"
+    if config.option.pyargs and any(word.startswith(suites) for word in config.args):
+        return [folder()]
     return [Path(os.path.normpath(here / argument.partition("::")[0])) for argument in config.args]
 
 

@@ -20,7 +20,7 @@ from harness.plugin.xfails import Xfail
 from harness.records import Record
 from harness.report import changes, missing, proposals
 from harness.report.baseline import MISSING, Difference, diff
-from harness.report.collect import Collector, now
+from harness.report.collect import Collector, case_in, now
 from harness.report.environment import RUNTIMES, environment, versions
 from harness.report.keys import CaseKey, by_case, case_key
 from harness.report.overview import overview
@@ -44,6 +44,7 @@ class Run:
     xfail_file: Path
     concerned: bool
     command: tuple[str, ...] = ()
+    again: str = ""
     collector: Collector | None = None
     stale: list[Xfail] = field(default_factory=list)
     usage_error: bool = False
@@ -89,8 +90,17 @@ class Run:
         return by_case(self.baseline)
 
     def reproduce(self, nodeid: str) -> str:
-        """The command that runs one test again."""
+        """The command that runs one test again: `again` with the case and the check, or pytest's."""
+        if self.again:
+            return f"{self.again} {shlex.join(self._narrowed(nodeid))}"
         return shlex.join(["pytest", nodeid, *self.options.arguments()])
+
+    def _narrowed(self, nodeid: str) -> list[str]:
+        """The options of `trt-harness validate` that leave the case and the check of a test."""
+        case = case_in(nodeid, self.selection.ids)
+        check = nodeid.partition("::")[0].rpartition("/")[2].removeprefix("test_").removesuffix(".py")
+        found = [f"--model={case[0]}", f"--precision={case[1]}"] if case else []
+        return [*found, f"--check={check}"]
 
     def start_report(self, root: Path) -> Collector:
         """Choose the run's folder below the report folder, and begin to collect.  Raises UsageError."""
