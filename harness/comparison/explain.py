@@ -6,7 +6,7 @@ Nothing is decided here; `compare` decides and formats nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -63,8 +63,8 @@ _SENTENCES: Mapping[str, str] = {
 
 
 def _sentence(found: Fault) -> str:
-    got, allowed = _value(found.got), _value(found.allowed)
-    share, most = _share(found.got), _share(found.allowed)
+    got, allowed = apart(found.got, found.allowed)
+    share, most = _shares(found.got, found.allowed)
     text, where = _SENTENCES[found.kind], {"index": found.index, "of": found.of, "axis": found.axis}
     return text.format(got=got, allowed=allowed, share=share, most=most, **where)
 
@@ -199,6 +199,24 @@ def _value(value: Any) -> str:
 
 def _share(value: Any) -> str:
     return f"{value:.2g}" if isinstance(value, float) else str(value)
+
+
+def apart(got: Any, allowed: Any) -> tuple[str, str]:
+    """A figure and its bound with as many digits as tell them apart: `5.004e-03 > 5.000e-03`."""
+    return _told_apart(got, allowed, [f"{{:.{digits}e}}" for digits in range(1, 17)], _value)
+
+
+def _shares(got: Any, allowed: Any) -> tuple[str, str]:
+    return _told_apart(got, allowed, [f"{{:.{digits}g}}" for digits in range(2, 18)], _share)
+
+
+def _told_apart(
+    got: Any, allowed: Any, forms: Sequence[str], plainly: Callable[[Any], str]
+) -> tuple[str, str]:
+    if not (isinstance(got, float) and isinstance(allowed, float)) or got == allowed:
+        return plainly(got), plainly(allowed)
+    pairs = ((form.format(got), form.format(allowed)) for form in forms)
+    return next((pair for pair in pairs if float(pair[0]) != float(pair[1])), (repr(got), repr(allowed)))
 
 
 def to_json(found: Comparison | OutputsComparison) -> dict[str, Any]:

@@ -26,7 +26,14 @@ from harness.records import fails
 from harness.spec.model_spec import Shape
 from harness.verdict.advice import addressed
 from harness.verdict.triage import Triage, verdict_of
-from harness.verdict.validate import Question, compared_without_tf32, emulated_outputs, judged, tasks_of
+from harness.verdict.validate import (
+    Question,
+    compared_without_tf32,
+    emulated_outputs,
+    explained_by_reference,
+    judged,
+    tasks_of,
+)
 
 Outputs = Mapping[str, NDArray[Any]]
 
@@ -103,7 +110,8 @@ def answer_layers(
     found = judged(question, outputs, expected, emulated_outputs(question, feeds))
     asked = _question(question, subject, built, feeds[0], outputs[0], memory_bytes)
     without = compared_without_tf32(question, found, feeds, expected, 0)
-    triage = verdict_of(found, tf32=question.tf32, without_tf32=without)
+    own = explained_by_reference(question, found, feeds, outputs, expected)
+    triage = verdict_of(found, tf32=question.tf32, without_tf32=without, own=own)
     triage = addressed(triage, question.spec, question.precision)
     layers = compare_layers(asked, progress)
     return LayerAnswer(shapes, found, triage, layers, _histograms(asked, layers))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from harness.comparison.explain import apart
 from harness.report.overview import Row
 
 HEAD = ("model", "precision", "verdict", "mre", "limit", "task drop", "build", "p50", "but")
@@ -23,7 +24,10 @@ def cells(row: Row) -> Sequence[str]:
     verdict = f"{row.verdict}, {row.warnings} {noun}" if row.warnings else row.verdict
     drop = "" if row.drop is None else f"{row.drop:+.4f}"
     name, but = one_line(row.model), one_line("; ".join(row.caveats), 200)
-    return (name, row.precision, verdict, sci(row.mre), sci(row.limit), drop, build, seconds(row.p50_s), but)
+    mre, limit = sci(row.mre), sci(row.limit)
+    if row.mre is not None and row.limit is not None:
+        mre, limit = apart(row.mre, row.limit)
+    return (name, row.precision, verdict, mre, limit, drop, build, seconds(row.p50_s), but)
 
 
 def sci(value: float | None) -> str:

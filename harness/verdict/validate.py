@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.backends.base import Engine, EngineRun, Run, Tensors
@@ -22,6 +22,7 @@ from harness.records import fails
 from harness.spec.model_spec import ModelSpec, Shape
 from harness.spec.terms import Terms
 from harness.verdict.advice import addressed
+from harness.verdict.floors import OwnError, own_errors
 from harness.verdict.second_opinion import Opinion, Recurrence
 from harness.verdict.triage import Split, Triage, split_error, verdict_of
 
@@ -71,7 +72,8 @@ class Answer:
 
     `floor` is the reference's own error by output; `without_tf32` the `mre` of the same engine without TF32,
     where that was asked; `recurrence` both ends of its bracket, where the model has recurrent nodes in 16
-    bits; `opinion` what the oracle said, where it was asked.
+    bits; `opinion` what the oracle said, where it was asked; `own` the reference's own error in outputs that
+    fail.
     """
 
     profile: str
@@ -84,6 +86,7 @@ class Answer:
     without_tf32: float | None = None
     recurrence: Recurrence | None = None
     opinion: Opinion | None = None
+    own: Mapping[str, OwnError] = field(default_factory=dict)
 
     @property
     def place(self) -> str:
@@ -105,6 +108,7 @@ class Answer:
             "without_tf32": self.without_tf32,
             "recurrence": self.recurrence.to_json() if self.recurrence else None,
             "oracle": self.opinion.to_json() if self.opinion else None,
+            "own_error": {name: asdict(own) for name, own in self.own.items()},
             "comparison": to_json(self.found),
         }
 
@@ -143,7 +147,8 @@ def feeds_needed(feeds: Feeds, shapes: Mapping[str, Shape]) -> int:
 def explain(label: str, answers: Sequence[Answer], reproduce: str) -> str:
     """One text for all shapes that fail: the first in full, the others in a line each, advice, command."""
     failed = [answer for answer in answers if fails(answer.triage.verdict)]
-    advice = dict.fromkeys(answer.triage.advice for answer in failed if answer.triage.advice)
+    told = {answer.triage.verdict: answer.triage.advice for answer in reversed(failed)}
+    advice = dict.fromkeys(text for text in reversed(told.values()) if text)
     first = failed[0]
     own = max((floor.mre for floor in first.floor.values()), default=0.0)
     context = [f"the reference's own error: mre {own:.1e}"]
@@ -185,8 +190,9 @@ def answer(question: Question, task: Task) -> Answer:
     found = judged(question, actual, expected, emulated, rows_of(question, feeds))
     split = _split(question, found, actual, emulated, feeds, expected)
     without = compared_without_tf32(question, found, feeds, expected, profile)
+    own = explained_by_reference(question, found, feeds, actual, expected)
     triage = verdict_of(
-        found, tf32=question.tf32, without_tf32=without, split=split, emulated=emulated is None
+        found, tf32=question.tf32, without_tf32=without, split=split, emulated=emulated is None, own=own
     )
     opinion = _second_opinion(question, triage, actual, expected, feeds)
     if opinion is not None:
@@ -202,6 +208,7 @@ def answer(question: Question, task: Task) -> Answer:
         without.mre if without else None,
         _recurrence(question, found, emulated, feeds, expected),
         opinion,
+        own,
     )
 
 
@@ -247,9 +254,14 @@ def judged(
     emulated: Sequence[Tensors] | None,
     rows: int = 1,
 ) -> OutputsComparison:
-    """The comparison of an engine's outputs, and whether the precision explains their error."""
+    """The comparison of an engine's outputs, and whether the precision explains their error.
+
+    An engine that is the emulation shows what its precision explains; at FP32 none is excused by itself.
+    """
     if emulated is None:
-        return compared(question, actual, expected, rows).explained_by_itself()
+        found = compared(question, actual, expected, rows)
+        whole = question.precision in (Precision.FP32, Precision.TF32)
+        return found if whole else found.explained_by_itself()
     return compared(question, actual, expected, rows, compared(question, emulated, expected, rows))
 
 
@@ -281,6 +293,28 @@ def _split(
         alone = [question.quantized_only(feed) for feed in feeds]
         quantized = compared(question, alone, expected, rows).mre
     return split_error(question.precision, found.mre, explained, runtime, quantized)
+
+
+def explained_by_reference(
+    question: Question,
+    found: OutputsComparison,
+    feeds: Sequence[Tensors],
+    actual: Sequence[Tensors],
+    expected: Sequence[Tensors],
+) -> Mapping[str, OwnError]:
+    """The reference's own error in the outputs that fail, measured where any does.  Raises RunError."""
+    if not found.failed:
+        return {}
+    rows, each = rows_of(question, feeds), (question.reference.readings(feed) for feed in feeds)
+    readings = [stacked(_in_common(one), rows, expected[0]) for one in zip(*each, strict=True)]
+    ours, theirs = stacked(actual, rows, expected[0]), stacked(expected, rows)
+    return own_errors(found, ours, theirs, readings, question.terms)
+
+
+def _in_common(outputs: Sequence[Tensors]) -> list[Tensors]:
+    """The outputs that are there for every feed."""
+    names = [name for name in outputs[0] if all(name in one for one in outputs)]
+    return [{name: one[name] for name in names} for one in outputs]
 
 
 def compared_without_tf32(

@@ -13,9 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.backends.onnxruntime.backend import run_model
+from harness.comparison.compare import compare_outputs
 from harness.engines.reference import Reference, Source, feeds_digest, mre
 from harness.errors import DataError, LoweringError
 from harness.lowering.passes.double import to_double
+from harness.precision import Precision
+from harness.spec.terms import Terms
 from harness.storage.cache import Cache
 from tests.helpers.lowering import model, raw
 
@@ -104,7 +107,7 @@ class TestOutputs:
         assert found["i"].tolist() == [1, -2]
 
     @pytest.mark.parametrize(
-        ("value", "said"), [(np.nan, "1 NaN and 0 infinite of 3"), (np.inf, "0 NaN and 1 infinite of 3")]
+        ("value", "said"), [(np.nan, "3 NaN and 0 infinite of 3"), (np.inf, "0 NaN and 3 infinite of 3")]
     )
     def test_a_value_that_is_not_finite_is_one_line_that_names_the_output(
         self, tmp_path: Path, value: float, said: str
@@ -113,10 +116,22 @@ class TestOutputs:
         net = model(f"g (float[N] x) => (float[N] good, float[N] bad) {{ {text} }}")
         reference = reference_of(tmp_path, net, ("good", "bad"))[0]
         with pytest.raises(DataError) as caught:
-            reference.outputs({"x": np.array([1, value, 2], np.float32)})
+            reference.outputs({"x": np.full(3, value, np.float32)})
         assert f"net reference: output 'bad' has {said} elements in FP32" in str(caught.value)
         assert "nothing to compare with at x=3; " in str(caught.value)
         assert "\n" not in str(caught.value)
+
+    def test_single_values_that_are_not_finite_are_places_to_compare(self, tmp_path: Path) -> None:
+        net = model("g (float[N] x) => (float[N] y) { y = Neg(x) }")
+        reference = reference_of(tmp_path, net, ("y",))[0]
+        masked = {"x": np.array([1, np.inf, np.nan], np.float32)}
+        right = reference.outputs(masked)
+        assert np.array_equal(right["y"], [-1, -np.inf, np.nan], equal_nan=True)
+        assert reference.floor(masked)["y"].mre < 1e-6
+        terms = Terms.of(Precision.FP16)
+        assert compare_outputs({"y": np.array([-1, -np.inf, np.nan])}, right, terms).quality
+        for wrong in ([-1, -9e9, np.nan], [-1, -np.inf, 0], [-1, np.inf, np.nan], [-np.inf, -1, np.nan]):
+            assert not compare_outputs({"y": np.array(wrong)}, right, terms).quality
 
     def test_close_frees_the_session_and_more_feeds_open_it_again(
         self, linear: ir.Model, tmp_path: Path

@@ -10,6 +10,7 @@ import pytest
 from harness.comparison.compare import Comparison, compare, compare_outputs
 from harness.precision import TOLERANCES, Precision
 from harness.spec.terms import Terms
+from harness.verdict.floors import OwnError
 from harness.verdict.triage import Split, split_error, verdict_of
 from tests.helpers.compare import features
 
@@ -102,9 +103,44 @@ def test_a_tf32_engine_is_told_from_a_broken_one_by_its_fp32_engine() -> None:
 
 
 def test_a_model_that_fp32_itself_cannot_hold_is_not_the_engines_fault() -> None:
-    found = verdict_of(judge(1 + 3e-5, Precision.FP32, 2e-5))
-    assert found.verdict == "precision-limited"
-    assert "2.0e-05" in found.advice
+    wrong = judge(1 + 3e-5, Precision.FP32, 2e-5)
+    found = verdict_of(wrong, own={"y": OwnError(2e-5, explains=True, beyond=True)})
+    assert found.verdict == "reference-limited"
+    assert "2.0e-05, is above the limit 5.0e-06" in found.advice
+    assert "FP32" not in found.advice
+
+
+def test_an_fp32_engine_is_not_excused_by_itself() -> None:
+    wrong = judge(1 + 3e-5, Precision.FP32, 3e-5)
+    assert verdict_of(wrong).verdict == "engine-suspect"
+    own = {"y": OwnError(7e-8, explains=False, beyond=False)}
+    assert verdict_of(wrong, own=own).verdict == "engine-suspect"
+
+
+@pytest.mark.parametrize("precision", Precision)
+def test_what_the_reference_s_own_error_explains_is_a_warning(precision: Precision) -> None:
+    wrong = judge(1 + 2 * TOLERANCES[precision].limit, precision)
+    found = verdict_of(wrong, own={"y": OwnError(4e-6, explains=True, beyond=False)})
+    assert (found.verdict, found.advice) == ("pass", "")
+    assert any("explained by the reference's own error" in text for text in found.warnings)
+
+
+def test_blame_falls_on_the_reference_before_the_engine() -> None:
+    right = {"a": features(), "b": features(seed=1)}
+    wrong = {"a": right["a"] * 1.1, "b": right["b"] * 1.1}
+    found = compare_outputs(wrong, right, Terms.of(Precision.FP16))
+    own = {"a": OwnError(0.1, explains=True, beyond=True), "b": OwnError(1e-7, explains=False, beyond=False)}
+    judged = verdict_of(found, own=own)
+    assert judged.verdict == "reference-limited"
+    assert "search-fp32" in judged.advice or "bundle" in judged.advice
+
+
+@pytest.mark.parametrize("precision", Precision)
+@pytest.mark.parametrize("own", [{}, {"y": OwnError(9.0, explains=True, beyond=True)}])
+def test_fp32_is_never_told_to_keep_layers_fp32(precision: Precision, own: dict[str, OwnError]) -> None:
+    found = verdict_of(judge(1.5, precision, 0.5), own=own)
+    searched = "search-fp32" in found.advice or "stay FP32" in found.advice
+    assert searched == (precision not in (Precision.FP32, Precision.TF32) and not own)
 
 
 def test_empty_outputs_warn() -> None:

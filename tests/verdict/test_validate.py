@@ -24,6 +24,9 @@ class Reference:
     def outputs(self, feed):
         return exact(feed)
 
+    def readings(self, feed):
+        return (exact(feed),)
+
     def floor(self, _):
         return {"y": Floor(1e-7, None, "not measured")}
 
@@ -102,7 +105,7 @@ def test_the_record_has_what_the_schema_says(tmp_path):
     data = next(answers(question(tmp_path, halved))).data()
     assert set(data) == {
         "shape", "samples", "mre", "limit", "expected", "floor", "advice", "split", "without_tf32",
-        "recurrence", "oracle", "comparison",
+        "recurrence", "oracle", "comparison", "own_error",
     }  # fmt: skip
     assert data["floor"] == {"y": {"optimised": 1e-7, "float64": None, "reason": "not measured"}}
 
