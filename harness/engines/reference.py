@@ -33,7 +33,7 @@ class Floor:
     """How far other readings of the FP32 model lie from the reference in one output, as mean relative errors.
 
     `optimised`: ONNX Runtime's optimised session.  `float64`: the reference against float64; None where it
-    cannot be evaluated, and `reason` says why.
+    cannot be evaluated, and `reason`, at the first output, says why.
     """
 
     optimised: float
@@ -134,9 +134,12 @@ class Reference(CachedOutputs):
         reference = self.outputs(feeds)
         optimised = self._engine("all").run(feeds)
         exact, reason = self._float64(feeds)
+        said = dict.fromkeys(list(reference)[:1], reason)
         return {
             name: Floor(
-                mre(optimised[name], expected), None if exact is None else mre(expected, exact[name]), reason
+                mre(optimised[name], expected),
+                None if exact is None else mre(expected, exact[name]),
+                said.get(name, ""),
             )
             for name, expected in reference.items()
         }
@@ -149,13 +152,15 @@ class Reference(CachedOutputs):
         try:
             return engine.run({name: _wide(array) for name, array in feeds.items()}), ""
         except RunError as error:
-            return None, f"not evaluated in float64: {error}"
+            engine.close()
+            self.__dict__["_double"] = f"not evaluated in float64: {error}"
+            return self._float64(feeds)
 
     @cached_property
     def _double(self) -> Engine | str:
         """The float64 engine, or why there is none."""
         try:
-            return _open(to_double(self._source.model()), self._source.names, "none")
+            return _open(to_double(self._source.model()), self._source.names, "none", quiet=True)
         except (LoweringError, RunError) as error:
             return f"not evaluated in float64: {error}"
 
@@ -199,10 +204,10 @@ def feeds_digest(feeds: Tensors) -> str:
     return found.hexdigest()
 
 
-def _open(model: ir.Model, names: Sequence[str], level: str) -> Engine:
+def _open(model: ir.Model, names: Sequence[str], level: str, *, quiet: bool = False) -> Engine:
     from harness.backends.onnxruntime.backend import SessionSettings, open_model
 
-    return open_model(model, names, settings=SessionSettings(level=level))
+    return open_model(model, names, settings=SessionSettings(level=level, quiet=quiet))
 
 
 def _wide(array: NDArray[Any]) -> NDArray[Any]:

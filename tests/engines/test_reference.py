@@ -185,6 +185,39 @@ class TestFloor:
         assert "implementation for Conv" in floor.reason
         assert floor.mre == floor.optimised
 
+    @pytest.mark.parametrize("op", ["GRU", "LSTM", "RNN"])
+    def test_recurrent_nodes_are_told_of_once_and_nothing_is_printed(
+        self, op: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """Their kernels say that they take float64, and print that they do not when they run."""
+        gates = {"GRU": 12, "LSTM": 16, "RNN": 4}[op]
+        net = model(
+            "g (float[N,1,2] x) => (float[N,1,1,4] y, float[1,1,4] h) "
+            f"{{ [r] y, h = {op}<hidden_size = 4>(x, w, r) }}",
+            w=np.ones((1, gates, 2), np.float32),
+            r=np.ones((1, gates, 4), np.float32),
+        )
+        found = reference_of(tmp_path, net, ("y", "h"))[0].floor({"x": np.ones((3, 1, 2), np.float32)})
+        reasons = [floor.reason for floor in found.values()]
+        assert reasons == [f"not evaluated in float64: node 'r': {op} has no float64 kernel", ""]
+        assert capfd.readouterr().err == ""
+
+    def test_a_kernel_that_fails_when_it_runs_is_asked_once_and_quietly(
+        self, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("harness.lowering.passes.double.RECURRENT", frozenset())
+        net = model(
+            "g (float[N,1,2] x) => (float[N,1,1,4] y) { [r] y = GRU<hidden_size = 4>(x, w, r) }",
+            w=np.ones((1, 12, 2), np.float32),
+            r=np.ones((1, 12, 4), np.float32),
+        )
+        reference, opened = reference_of(tmp_path, net, ("y",))
+        for factor in (1, 2):
+            found = reference.floor({"x": np.full((3, 1, 2), factor, np.float32)})["y"]
+            assert "does not support double" in found.reason
+        assert opened.count == 3  # unoptimised, optimised, float64
+        assert capfd.readouterr().err == ""
+
 
 class TestDouble:
     def test_every_float_is_double(self, linear: ir.Model) -> None:

@@ -38,7 +38,7 @@ LEVELS = MappingProxyType(
         "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
     }
 )
-ERRORS_ONLY = 3
+ERRORS_ONLY, FATAL_ONLY = 3, 4
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class SessionSettings:
     """How a session runs: provider and its options, graph optimisation, threads (0: ONNX Runtime decides).
 
     `level`: "none", "basic" or "all".  `spin`: its threads wait busily for work, as ONNX Runtime's do by
-    default; that takes processors from every other session and worker, and is for what is timed.
+    default; that takes processors from every other session and worker, and is for what is timed.  `quiet`:
+    the runtime itself prints no error of a run, which is raised all the same.
     """
 
     provider: str = CPU
@@ -55,6 +56,7 @@ class SessionSettings:
     intra_op_threads: int = 0
     inter_op_threads: int = 0
     spin: bool = False
+    quiet: bool = False
 
     def options(self) -> Any:
         """The `SessionOptions`: deterministic; of ONNX Runtime's own log only errors."""
@@ -63,7 +65,7 @@ class SessionSettings:
         options.intra_op_num_threads = self.intra_op_threads or allowed_threads()
         options.inter_op_num_threads = self.inter_op_threads
         options.use_deterministic_compute = True
-        options.log_severity_level = ERRORS_ONLY
+        options.log_severity_level = FATAL_ONLY if self.quiet else ERRORS_ONLY
         if not self.spin:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
             options.add_session_config_entry("session.inter_op.allow_spinning", "0")

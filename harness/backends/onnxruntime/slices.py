@@ -14,11 +14,16 @@ from harness.backends.base import NOTHING, Shapes, Tensors
 from harness.backends.onnxruntime.parts import Parts
 from harness.backends.onnxruntime.provider import CPU, require_provider
 from harness.backends.onnxruntime.room import Room
-from harness.backends.onnxruntime.session import ORT_ERRORS, OrtEngine, SessionSettings, session_of
+from harness.backends.onnxruntime.session import (
+    FATAL_ONLY,
+    ORT_ERRORS,
+    OrtEngine,
+    SessionSettings,
+    session_of,
+)
 from harness.backends.onnxruntime.values import from_ort, to_ort
 from harness.backends.onnxruntime.weights import detach
 
-FATAL_ONLY = 4
 _RETRIED: tuple[type[Exception], ...] = (*ORT_ERRORS, OSError)
 
 

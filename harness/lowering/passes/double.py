@@ -3,7 +3,8 @@
 1. Every FLOAT tensor, constant and attribute becomes DOUBLE; weights are converted when they are read.
 2. An input that the schema fixes to FLOAT and that is bound to no output (Resize's scales) gets a Cast.
 3. An operator whose result cannot be DOUBLE, an operator of another domain, and a sequence of FLOAT are
-   refused.  Inputs and outputs change their type, so this is no pass of a plan.
+   refused; so are GRU, LSTM and RNN, whose kernels say that they take DOUBLE and fail when they run.
+   Inputs and outputs change their type, so this is no pass of a plan.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from harness.errors import LoweringError
 from harness.graph.file import clone
 from harness.graph.walk import all_graphs, all_nodes, all_values
 from harness.lowering.edit import Editor, is_tensor, retype, retype_attributes
+from harness.lowering.operators import RECURRENT
 from harness.lowering.schema import Side, port
 from harness.lowering.weights import converted
 
@@ -42,6 +44,8 @@ def to_double(model: ir.Model) -> ir.Model:
 def _check(node: ir.Node, version: int) -> None:
     if node.domain not in ("", "ai.onnx"):
         raise LoweringError(f"node {node.name!r}: {node.domain}.{node.op_type} is no standard operator")
+    if node.op_type in RECURRENT:
+        raise LoweringError(f"node {node.name!r}: {node.op_type} has no float64 kernel")
     for index, value in enumerate(node.outputs):
         if isinstance(value.type, (ir.SequenceType, ir.OptionalType)):
             raise LoweringError(f"node {node.name!r}: {node.op_type} gives no plain tensor")
