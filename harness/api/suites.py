@@ -14,8 +14,6 @@ from pathlib import Path
 from harness.errors import BackendError, UsageError
 from harness.isolation import start
 
-SUITES = ("engines", "outputs", "accuracy", "layers", "metamorphic", "latency")
-"""The checks, by what stands between `test_` and `.py`."""
 PASSED, FAILED, INTERRUPTED, INTERNAL, USAGE, NOTHING = range(6)
 """Exit codes of pytest."""
 PLUGINS = ("trt_harness_pytest", "pytest_benchmark.plugin")
@@ -34,7 +32,7 @@ trt_command = {command}
 class SuiteRun:
     """What is to be run: arguments of pytest as `--trt-*`, the checks, and the command that failures name.
 
-    `checks`: names out of `SUITES`, empty for all.  `workers`: processes of pytest-xdist, 0 for none.
+    `checks`: names out of `names()`, empty for all.  `workers`: processes of pytest-xdist, 0 for none.
     """
 
     arguments: Sequence[str]
@@ -51,6 +49,18 @@ def folder() -> Path:
         if (place / "suites" / "test_engines.py").is_file():
             return place / "suites"
     raise UsageError(f"{package}: the suites are not there; install trt-harness again")
+
+
+def names() -> tuple[str, ...]:
+    """The checks: what stands between `test_` and `.py`."""
+    return tuple(sorted(file.stem.removeprefix("test_") for file in folder().glob("test_*.py")))
+
+
+def require_known(option: str, checks: Sequence[str]) -> None:
+    """Raise UsageError for the first of `checks` that there is not."""
+    for name in checks:
+        if name not in names():
+            raise UsageError(f"{option} = {name!r}: must be one of {', '.join(names())}")
 
 
 def execute(run: SuiteRun, neutral: Path, *, quiet: bool = False) -> subprocess.CompletedProcess[str]:

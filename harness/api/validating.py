@@ -49,8 +49,8 @@ def validate(
     tensorrt_rtx.  `data`: an npz file, or arrays by input name, samples along the batch axis (default: the
     spec's, or generated).  `shapes`: by input name one shape, or smallest, usual and largest.  `tolerance`:
     allowed mean relative error, or a Tolerance (default: the spec's, or the table's).  `checks`: some of
-    engines, outputs, accuracy, layers, metamorphic, latency (default: all).  `strict`: the expected error is
-    the limit. `allow_code=False`: refuse specs that run code.
+    engines, outputs, accuracy, layers, loop, metamorphic, latency (default: all).  `strict`: the expected
+    error is the limit. `allow_code=False`: refuse specs that run code.
 
     Raises UsageError for what is wrong with these, BackendUnavailableError, BackendError.
 
@@ -61,9 +61,7 @@ def validate(
     >>> bool(report), report.rows["fp16"].mre < 1e-3
     (True, True)
     """
-    unknown = [name for name in checks if name not in suites.SUITES]
-    if unknown:
-        raise UsageError(f"checks = {unknown[0]!r}: must be some of {', '.join(suites.SUITES)}")
+    suites.require_known("checks", checks)
     with workplace() as folder:
         arguments = [
             *_subject(model, folder),

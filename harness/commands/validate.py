@@ -28,7 +28,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument("models", nargs="+", type=Path, metavar="MODEL",
                         help="ONNX file, spec.toml, or folder of specs")  # fmt: skip
     parser.add_argument("--check", action="append", default=[], metavar="NAME",
-                        help="engines, outputs, accuracy, layers, metamorphic or latency, repeatable "
+                        help="engines, outputs, accuracy, layers, loop, metamorphic or latency, repeatable "
                         "(default: all)")  # fmt: skip
     parser.add_argument("-n", "--workers", default="0", metavar="N",
                         help="processes of pytest-xdist, or auto; latency is not measured then "
@@ -48,9 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from harness.api import suites
     from harness.api.sources import workplace
 
-    unknown = [name for name in args.check if name not in suites.SUITES]
-    if unknown:
-        raise UsageError(f"--check = {unknown[0]!r}: must be one of {', '.join(suites.SUITES)}")
+    suites.require_known("--check", args.check)
     shown = [*map(str, args.models), *_options(args, absolute=False, without=NARROWING)]
     command = shlex.join(["trt-harness", "validate", *shown])
     words = [*_models(args.models), *_options(args, absolute=True, prefix=PREFIX)]

@@ -62,7 +62,7 @@ WRONG = [
     (lambda m: harness.calibrate(m, {"x": ["a"]}), "must be an array of numbers"),
     (lambda m: harness.calibrate(m, method="magic"), "method = 'magic': must be one of minmax"),
     (lambda m: harness.calibrate(m, percentile=3.0), "percentile"),
-    (lambda m: harness.validate(m, checks=["all"]), "checks = 'all': must be some of engines"),
+    (lambda m: harness.validate(m, checks=["all"]), "checks = 'all': must be one of accuracy"),
     (lambda m: harness.validate(m, precisions=["fp32", "x"]), "precision = 'x'"),
     (lambda m: harness.validate(m, shapes={"z": (1, 4)}), "no such input; the inputs are 'x'"),
     (lambda m: harness.validate(m, shapes={"x": (1, (2, 4))}), "one shape, or three: min, opt, max"),

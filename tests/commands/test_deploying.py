@@ -82,7 +82,7 @@ def test_build_refuses_what_does_not_pass(here, capsys):
     ("arguments", "says"),
     [
         (["validate", "nothing.onnx"], "nothing.onnx: no such file or folder"),
-        (["validate", "net.onnx", "--check", "all"], "must be one of engines, outputs"),
+        (["validate", "net.onnx", "--check", "all"], "must be one of accuracy, engines"),
         (["lower", "net.onnx", "--precision", "fp1"], "must be one of fp32"),
         (["lower", "net.onnx", "--precision", "fp16", "--fp32-node", "z"], "names what no node matches"),
         (["search-fp32", "nothing.onnx", "--precision", "fp16"], "no such file"),
