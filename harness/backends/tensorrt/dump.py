@@ -27,7 +27,7 @@ from harness.backends.tensorrt.log import LAYERS
 
 # TensorRT 8 lists layers so: `Layer(CaskConvolution): conv, Tactic: 0x1, x[Half(1,3)] -> r[Half(1,8)]`.
 OLD_LINE = re.compile(
-    r"Layer\((?P<type>\w+)\): (?P<name>.*), Tactic: (?P<tactic>\w+), (?P<inputs>.*?) ?-> (?P<outputs>.*)$"
+    r"Layer\((?P<type>\w+)\): (?P<name>.*), Tactic: (?P<tactic>-?\w+), (?P<inputs>.*?) ?-> (?P<outputs>.*)$"
 )
 OLD_TENSOR = re.compile(r"(?P<name>.+?)\[(?P<dtype>\w+)\((?P<dims>[-\d,:]*)\)\](?:, |$)")
 # What follows the layers: inputs and outputs, by their name in any version.

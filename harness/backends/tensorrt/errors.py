@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from harness.backends.tensorrt.log import Message, words
@@ -14,11 +14,16 @@ if TYPE_CHECKING:
 Range = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 """Smallest, usual and largest shape of an input in a profile."""
 
-STALE = re.compile(
-    r"version tag|serializ|magic|incompatible|different (?:CC|compute)|expecting compute", re.I
-)
 MEMORY = re.compile(r"out of memory|OutOfMemory|cudaErrorMemoryAllocation|MEM_ALLOC_FAILED", re.I)
-ASKED = re.compile(r"(?:allocate|requested|size)\D{0,20}(\d+)", re.I)
+PLUGIN = re.compile(r"plugin|IPluginCreator", re.I)
+NVRTC = re.compile(r"libnvrtc", re.I)
+NO_PLAN = re.compile(r"magic ?tag", re.I)
+STALE = re.compile(
+    r"version tag|platform specific tag|incompatible|not compatible|expecting (?:compute|library version)"
+    r"|different (?:CC|compute)|serializ",
+    re.I,
+)
+ASKED = re.compile(r"(\d+)[ -]bytes?\b|requested size of (\d+)", re.I)
 
 
 def not_loaded(
@@ -30,6 +35,12 @@ def not_loaded(
     said = words(messages)
     if MEMORY.search(said):
         return out_of_memory(messages, free, total)
+    if PLUGIN.search(said):
+        return f"the plan needs a plugin that is not loaded: name its library in build.plugins: {said}"
+    if NO_PLAN.search(said):
+        return f"it is no plan that {version} reads: another product's, damaged, or no plan at all: {said}"
+    if NVRTC.search(said):
+        return said
     if STALE.search(said):
         return f"the plan fits another version or GPU than {version} on {gpu or 'no GPU'}: {said}"
     return said
@@ -47,11 +58,11 @@ def mismatch(origin: Origin | None, version: str, gpu: str) -> str | None:
     return None
 
 
-def out_of_memory(messages: Iterable[Message], free: int, total: int) -> str:
+def out_of_memory(messages: Sequence[Message], free: int, total: int) -> str:
     """Device memory ran out: what was asked for, if TensorRT said so, and what is free."""
     said = words(messages)
-    asked = ASKED.search(said)
-    wanted = f"asked for {asked[1]} bytes, " if asked else ""
+    asked = ASKED.search("\n".join(message.text for message in messages))
+    wanted = f"asked for {asked[1] or asked[2]} bytes, " if asked else ""
     return f"out of device memory: {wanted}{free} of {total} bytes are free: {said}"
 
 
