@@ -15,6 +15,7 @@ PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "int8+fp16")
 CUDA_BINDINGS = ("cuda-python", "pycuda")
 BACKENDS = ("auto", "onnxruntime", "tensorrt", "tensorrt_rtx")
 TARGETS = ("tensorrt", "tensorrt_rtx", "onnxruntime")
+EFFORTS = ("quick", "normal", "thorough")
 ALLOWABLE = (
     "undecided", "precision-limited", "engine-suspect",
     "reference-limited", "not-deployable", "export-suspect",
@@ -60,6 +61,9 @@ FLAGS: tuple[Flag, ...] = (
     _many("--trt-shape", "NAME=SHAPE", "repeatable: shape of an input, as x=1x3x224x224 or, smallest, usual "
           "and largest, x=1x3x224x224:8x3x224x224:16x3x224x224, instead of a spec's profiles (default: the "
           "spec's)"),
+    _one("--trt-shapes", "EFFORT", f"one of {', '.join(EFFORTS)}: at how many shapes of a profile outputs "
+         "are compared: where all axes grow together; at corners and other kinds of sizes too; at all pairs "
+         "of these (default: normal)", "normal"),
     _one("--trt-tolerance", "MRE", "allowed mean relative error, as 1e-3, or limit=5e-3,expected=1e-3,"
          "row=0.1,element=0.5, of every precision (default: the spec's)"),
     _one("--trt-backend", "NAME", f"one of {', '.join(BACKENDS)} (default: auto, which takes TensorRT where "

@@ -7,16 +7,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from platformdirs import user_cache_path
 
 from harness.errors import UsageError
-from harness.flags import BACKENDS, CUDA_BINDINGS, FLAGS, TARGETS
+from harness.flags import BACKENDS, CUDA_BINDINGS, EFFORTS, FLAGS, TARGETS
 from harness.paths import nothing_at
 from harness.precision import Precision
 from harness.records import ALLOWABLE
 
+Effort = Literal["quick", "normal", "thorough"]
+"""At how many shapes outputs are compared; EFFORTS has the words."""
 CUDA_PROVIDER = "CUDAExecutionProvider"
 _UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
@@ -54,6 +56,7 @@ class Options:
     target: str | None = None
     data: Path | None = None
     shapes: tuple[str, ...] = ()
+    effort: Effort = "normal"
     tolerance: str | None = None
 
     @classmethod
@@ -83,6 +86,7 @@ class Options:
             target=_one_of("--trt-target", given["trt_target"], TARGETS) if given["trt_target"] else None,
             data=_existing("--trt-data", given["trt_data"]) if given["trt_data"] else None,
             shapes=tuple(given["trt_shape"]),
+            effort=_effort(given["trt_shapes"]),
             tolerance=given["trt_tolerance"],
         )
         _check_pairs(found)
@@ -106,6 +110,7 @@ class Options:
         single = [("--trt-backend", self.backend), ("--trt-provider", self.provider)]
         single += [("--trt-cuda", self.cuda), ("--trt-target", self.target)]
         single += [("--trt-tolerance", self.tolerance)]
+        single += [("--trt-shapes", self.effort)] if self.effort != "normal" else []
         single += [("--trt-shape", shape) for shape in self.shapes]
         chosen = [(flag, value) for flag, value in single if value not in (None, "auto")]
         allowed = [("--trt-allow", verdict) for verdict in self.allow]
@@ -168,6 +173,11 @@ def _existing(option: str, path: str) -> Path:
     found = _expanded(option, path)
     if why := nothing_at(found):
         raise UsageError(f"{option} = {path!r}: {why}")
+    return found
+
+
+def _effort(name: str) -> Effort:
+    found: Effort = _one_of("--trt-shapes", name, EFFORTS)  # type: ignore[assignment]
     return found
 
 

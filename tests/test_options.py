@@ -1,12 +1,13 @@
 """Options: parsed, refused in one line, shown and repeated in commands."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from harness.errors import UsageError
 from harness.flags import FLAGS
-from harness.options import Options, parse_bytes
+from harness.options import Effort, Options, parse_bytes
 from harness.precision import Precision
 
 
@@ -110,3 +111,4 @@ def test_words_of_the_options_are_those_of_the_rooms_that_know_them():
 
     assert tuple(precision.Precision) == flags.PRECISIONS
     assert records.ALLOWABLE == flags.ALLOWABLE
+    assert get_args(Effort) == flags.EFFORTS

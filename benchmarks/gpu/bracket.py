@@ -60,7 +60,7 @@ def study(spec: Any, plan: Any, backend: Any, cache: Any) -> dict[str, Any]:
     from harness.data.batches import stacked
     from harness.engines.subject import Subject
     from harness.lowering.emulation.emulate import emulate
-    from harness.verdict.validate import feeds_needed
+    from harness.verdict.tasks import feeds_needed
 
     subject = Subject(spec, backend, cache)
     shapes = {name: part.opt for name, part in spec.profiles[0].shapes.items()}

@@ -12,7 +12,7 @@ from benchmarks.spoil.engines import Array
 from harness.backends.base import Tensors
 from harness.errors import HarnessError
 from harness.spec.model_spec import Profile, Shape
-from harness.verdict.validate import tasks_of
+from harness.verdict.tasks import tasks_of
 
 SHAPES = 16
 """Shapes of each profile, beside those that the suites run."""

@@ -1,15 +1,22 @@
-"""The shapes at which a profile is tested: its min, opt and max, and shapes between them."""
+"""The shapes at which a profile is tested: its min, opt and max, shapes between them, and odd ones out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
+from types import MappingProxyType
 from typing import Literal, get_args
 
+from harness.data.shape_classes import Sizes, corners, mixed, pairwise
+from harness.options import Effort
 from harness.spec.axes import Bound, parse
 from harness.spec.model_spec import ModelSpec, Profile, Shape
 
-Label = Literal["min", "opt", "max", "between"]
+Label = Literal["min", "opt", "max", "between", "mixed", "corner", "pair"]
+MOST: Mapping[Effort, int] = MappingProxyType({"quick": 6, "normal": 18, "thorough": 96})
+"""How many shapes of a profile are tested, at most."""
+
 BOUNDS: tuple[Bound, ...] = get_args(Bound)
 BETWEEN = (0.2, 0.45, 0.8)
 """Positions from min (0) to max (1); none is a power of two of anything, so sizes come out uneven."""
@@ -17,31 +24,67 @@ BETWEEN = (0.2, 0.45, 0.8)
 
 @dataclass(frozen=True)
 class Case:
-    """A shape for every input, and where in the profile it lies."""
+    """A shape for every input, where in the profile it lies, and the sizes of its axes."""
 
     label: Label
     shapes: Mapping[str, Shape]
+    sizes: Mapping[str, int] = field(default_factory=dict, compare=False)
+
+    @property
+    def extra(self) -> bool:
+        """Whether axes do not move together here, so that the model itself may refuse the shape."""
+        return self.label in ("mixed", "corner", "pair")
 
 
-def cases_of(profile: Profile) -> tuple[Case, ...]:
-    """The cases of `profile`, each shape once: min, opt, max, then those between.
+def cases_of(profile: Profile, effort: Effort = "quick") -> tuple[Case, ...]:
+    """The cases of `profile`, each shape once: min, opt, max, those between, then what more effort adds.
 
-    All axes move together, from min to max at the same position, so that axes that must agree (a batch
-    size shared by inputs, an image's sides) still do, whether they have names or not.  Between, sizes are odd
-    where they may be.
+    In a quick test all axes move together, from min to max at the same position, so that axes that must
+    agree (a batch size shared by inputs, an image's sides) still do, whether they have names or not.
+    Between, sizes are odd where they may be.
     """
-    cases = [_case(bound, profile.at(bound)) for bound in BOUNDS]
-    cases += [_case("between", at_position(profile, t)) for t in BETWEEN]
     unique: dict[tuple[tuple[str, Shape], ...], Case] = {}
-    for case in cases:
-        unique.setdefault(tuple(case.shapes.items()), case)
+    for label, sizes in chain(_together(profile), _apart(profile, effort)):
+        shapes = _shapes_at(profile, sizes)
+        if shapes is not None:
+            unique.setdefault(tuple(shapes.items()), Case(label, shapes, sizes))
+        if len(unique) == MOST[effort]:
+            break
     return tuple(unique.values())
+
+
+def _together(profile: Profile) -> Iterator[tuple[Label, Sizes]]:
+    for bound in BOUNDS:
+        yield bound, {name: getattr(axis, bound) for name, axis in profile.ranges.items()}
+    for position in BETWEEN:
+        yield "between", _sizes_at(profile, position)
+
+
+def _apart(profile: Profile, effort: Effort) -> Iterator[tuple[Label, Sizes]]:
+    """Sizes that move one by one: kinds of sizes mixed, and corners; thorough, all kinds pair by pair."""
+    if effort == "quick":
+        return
+    ranges = profile.ranges
+    yield from (("mixed", sizes) for sizes in mixed(ranges))
+    yield from (("corner", sizes) for sizes in corners(ranges))
+    if effort == "thorough":
+        yield from (("pair", sizes) for sizes in pairwise(ranges, [*mixed(ranges), *corners(ranges)]))
+
+
+def _shapes_at(profile: Profile, sizes: Sizes) -> dict[str, Shape] | None:
+    """The shapes of axes with `sizes`; None where an input's would leave its range."""
+    shapes = profile.shapes_at(sizes)
+    return shapes if profile.holds(shapes) else None
 
 
 def at_position(profile: Profile, position: float) -> dict[str, Shape]:
     """The shapes where every axis is at `position` (0 to 1) from min to max."""
+    return profile.shapes_at(_sizes_at(profile, position))
+
+
+def _sizes_at(profile: Profile, position: float) -> Sizes:
     axes = profile.ranges.items()
-    return profile.shapes_at({n: _size(a.min, a.max, a.multiple_of, position) for n, a in axes})
+    return {n: _size(a.min, a.max, a.multiple_of, position) for n, a in axes}
 
 
 def at_batch(spec: ModelSpec, profile: Profile, size: int) -> dict[str, Shape] | None:
@@ -74,7 +117,3 @@ def _size(low: int, high: int, multiple: int, position: float) -> int:
     if steps % 2 == 0 and (steps + 1) * multiple < high:
         steps += 1
     return max(low, min(high, steps * multiple))
-
-
-def _case(label: Label, shapes: Mapping[str, Shape]) -> Case:
-    return Case(label, dict(shapes))

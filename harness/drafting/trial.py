@@ -175,7 +175,7 @@ class Trial:
 
     def _stays_finite(self, draft: Draft) -> bool:
         from harness.data.inputs import Feeds
-        from harness.verdict.validate import tasks_of
+        from harness.verdict.tasks import tasks_of
 
         spec = spec_of(draft)
         feeds = (feed for task in tasks_of(spec, Feeds(spec)) for feed in task.feeds)

@@ -27,7 +27,7 @@ from harness.precision import Precision
 from harness.records import Record
 from harness.spec.model_spec import ModelSpec
 from harness.spec.terms import Terms
-from harness.verdict.validate import feeds_needed
+from harness.verdict.tasks import feeds_needed
 
 ROTATION = 8
 ROTATION_BYTES = 256 * 2**20

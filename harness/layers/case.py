@@ -25,6 +25,7 @@ from harness.precision import PrecisionPlan
 from harness.records import fails
 from harness.spec.model_spec import Shape
 from harness.verdict.advice import addressed
+from harness.verdict.tasks import tasks_of
 from harness.verdict.triage import Triage, verdict_of
 from harness.verdict.validate import (
     Question,
@@ -32,7 +33,6 @@ from harness.verdict.validate import (
     emulated_outputs,
     explained_by_reference,
     judged,
-    tasks_of,
 )
 
 Outputs = Mapping[str, NDArray[Any]]

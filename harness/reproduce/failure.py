@@ -20,16 +20,16 @@ from harness.precision import Precision, PrecisionPlan
 from harness.records import fails
 from harness.spec.model_spec import BuildSpec
 from harness.spec.terms import Terms
+from harness.verdict.tasks import Task
 from harness.verdict.triage import Triage
 from harness.verdict.validate import (
     Answer,
     Question,
-    Task,
     answer,
     emulated_outputs,
     judged,
     rows_of,
-    tasks_of,
+    runnable,
 )
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _question(
 
 
 def _worst(question: Question, passing: bool) -> tuple[Task, Answer]:
-    found = [(task, answer(question, task)) for task in tasks_of(question.spec, question.feeds)]
+    found = [(task, answer(question, task)) for task in runnable(question)]
     failed = [pair for pair in found if fails(pair[1].triage.verdict)]
     if not failed and not passing:
         label = f"{question.spec.name}[{question.precision}]"

@@ -29,7 +29,8 @@ from harness.search.region import regions
 from harness.search.result import Budget, SearchResult, Step
 from harness.search.shrink import search
 from harness.search.state import State
-from harness.verdict.validate import Answer, Question, answers, feeds_needed
+from harness.verdict.tasks import feeds_needed
+from harness.verdict.validate import Answer, Question, answers
 
 REDUCED = (Precision.FP16, Precision.BF16, Precision.INT8, Precision.INT8_FP16)
 

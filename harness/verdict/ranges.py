@@ -76,7 +76,7 @@ def ranges_of(subject: Subject, what: Precision | PrecisionPlan) -> RangeReport:
     if precision.half is None:
         return RangeReport(str(precision))
     from harness.engines.reference import feeds_digest
-    from harness.verdict.validate import feeds_needed
+    from harness.verdict.tasks import feeds_needed
 
     shapes = subject.spec.profiles[0].at("opt")
     rows, count = subject.feeds.rows(shapes), feeds_needed(subject.feeds, shapes)

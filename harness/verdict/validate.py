@@ -14,9 +14,9 @@ from harness.comparison.explain import problems, to_json
 from harness.comparison.result import OutputsComparison
 from harness.data.batches import stacked
 from harness.data.inputs import Feeds
-from harness.data.shapes import Case as ShapeCase
-from harness.data.shapes import cases_of
-from harness.errors import RunError
+from harness.data.shape_classes import Coverage
+from harness.errors import DataError, RunError
+from harness.options import Effort
 from harness.precision import Precision
 from harness.records import fails
 from harness.spec.model_spec import ModelSpec, Shape
@@ -24,13 +24,11 @@ from harness.spec.terms import Terms
 from harness.verdict.advice import addressed
 from harness.verdict.floors import OwnError, own_errors
 from harness.verdict.second_opinion import Opinion, Recurrence
+from harness.verdict.tasks import Task, tasks_of
 from harness.verdict.triage import Split, Triage, split_error, verdict_of
 
 if TYPE_CHECKING:
     from harness.engines.reference import Floor, Reference
-
-SAMPLES_PER_SHAPE = 8
-"""Samples that every shape is judged on at least, if the data has so many; one feed may hold more."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +52,7 @@ class Question:
     quantized_only: Run | None = None
     kept_state: Run | None = None
     oracle: Run | None = None
+    effort: Effort = "normal"
 
     @property
     def precision(self) -> Precision:
@@ -87,6 +86,7 @@ class Answer:
     recurrence: Recurrence | None = None
     opinion: Opinion | None = None
     own: Mapping[str, OwnError] = field(default_factory=dict)
+    coverage: Coverage | None = None
 
     @property
     def place(self) -> str:
@@ -99,6 +99,7 @@ class Answer:
         return {
             "shape": self.label,
             "samples": self.samples,
+            "coverage": asdict(self.coverage) if self.coverage else None,
             "mre": self.found.mre,
             "limit": self.found.tolerance.limit,
             "expected": self.found.tolerance.expected,
@@ -114,34 +115,39 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Task:
-    """One shape to judge: the index of its profile, and the feeds, of `samples` samples together."""
+class Refused:
+    """A shape that is not judged, because the reference itself does not run there, in its words."""
 
-    profile: int
-    case: ShapeCase
-    feeds: tuple[Tensors, ...]
-    samples: int
-
-
-def answers(question: Question) -> Iterator[Answer]:
-    """The answer for every shape of every profile, each on samples that the shapes before did not take."""
-    return (answer(question, task) for task in tasks_of(question.spec, question.feeds))
+    profile: str
+    shapes: Mapping[str, Shape]
+    reason: str
 
 
-def tasks_of(spec: ModelSpec, feeds: Feeds) -> Iterator[Task]:
+def answers(question: Question, refused: list[Refused] | None = None) -> Iterator[Answer]:
+    """The answer for every shape of every profile, each on samples that the shapes before did not take.
+
+    Shapes that the model refuses where axes do not move together are added to `refused`.
+    """
+    return (answer(question, task) for task in runnable(question, refused))
+
+
+def runnable(question: Question, refused: list[Refused] | None = None) -> Iterator[Task]:
     """What `answers` answers, in its order."""
-    start = 0
-    for index, profile in enumerate(spec.profiles):
-        for case in cases_of(profile):
-            count, rows = feeds_needed(feeds, case.shapes), feeds.rows(case.shapes)
-            taken = tuple(feeds.feed(case.shapes, start + k * rows) for k in range(count))
-            start += count * rows
-            yield Task(index, case, taken, count * rows)
+    for task in tasks_of(question.spec, question.feeds, question.effort):
+        reason = _refusal(question, task) if task.case.extra else ""
+        if not reason:
+            yield task
+        elif refused is not None:
+            refused.append(Refused(question.spec.profiles[task.profile].name, task.case.shapes, reason))
 
 
-def feeds_needed(feeds: Feeds, shapes: Mapping[str, Shape]) -> int:
-    """How many feeds of `shapes` make SAMPLES_PER_SHAPE samples, or all that there are."""
-    return -(-min(SAMPLES_PER_SHAPE, feeds.samples) // feeds.rows(shapes))
+def _refusal(question: Question, task: Task) -> str:
+    """Why the reference gives no outputs at a shape: axes may hang together in ways that no spec says."""
+    try:
+        question.reference.outputs(task.feeds[0])
+    except (RunError, DataError) as error:
+        return str(error)
+    return ""
 
 
 def explain(label: str, answers: Sequence[Answer], reproduce: str) -> str:
@@ -209,6 +215,7 @@ def answer(question: Question, task: Task) -> Answer:
         _recurrence(question, found, emulated, feeds, expected),
         opinion,
         own,
+        task.coverage,
     )
 
 

@@ -1,5 +1,6 @@
 """Judging an engine at every shape: what is covered, and that a wrong engine fails."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,9 +9,12 @@ import pytest
 from harness.data.inputs import Feeds
 from harness.data.shapes import cases_of
 from harness.engines.reference import Floor
+from harness.errors import RunError
 from harness.precision import Precision
 from harness.spec.file import read_spec
-from harness.verdict.validate import SAMPLES_PER_SHAPE, Question, answers, explain
+from harness.spec.model_spec import Profile
+from harness.verdict.tasks import SAMPLES_PER_SHAPE
+from harness.verdict.validate import Question, answers, explain
 from tests.helpers.project import write_case
 
 WEIGHT = np.eye(4, 2, dtype=np.float32) + 0.25
@@ -44,7 +48,7 @@ def halved(feed):
 def test_every_shape_of_every_profile_is_answered(tmp_path):
     asked = question(tmp_path, halved)
     found = list(answers(asked))
-    assert [a.shapes for a in found] == [case.shapes for case in cases_of(asked.spec.profiles[0])]
+    assert [a.shapes for a in found] == [case.shapes for case in cases_of(asked.spec.profiles[0], "normal")]
     assert {answer.triage.verdict for answer in found} == {"pass"}
     assert all(answer.samples >= SAMPLES_PER_SHAPE for answer in found)
 
@@ -101,11 +105,31 @@ def test_one_text_tells_every_shape_that_fails(tmp_path):
     assert text.endswith("reproduce: pytest x")
 
 
+class Choosy(Reference):
+    """A model whose axes hang together in a way that the spec does not say."""
+
+    def outputs(self, feed):
+        if len(feed["x"]) == 32:
+            raise RunError("sizes do not fit")
+        return exact(feed)
+
+
+def test_shapes_that_the_model_itself_refuses_are_told_and_not_judged(tmp_path):
+    refused, asked = [], question(tmp_path, halved)
+    profile = Profile(shapes={"x": {"min": [1, 4], "opt": [4, 4], "max": [64, 4]}})
+    spec = asked.spec.model_copy(update={"profiles": (profile,)})
+    asked = replace(asked, spec=spec, feeds=Feeds(spec), reference=Choosy())
+    found = list(answers(asked, refused))
+    assert {answer.triage.verdict for answer in found} == {"pass"}
+    assert [(one.shapes, one.reason) for one in refused] == [({"x": (32, 4)}, "sizes do not fit")]
+    assert len(found) + 1 == len(cases_of(profile, "normal"))
+
+
 def test_the_record_has_what_the_schema_says(tmp_path):
     data = next(answers(question(tmp_path, halved))).data()
     assert set(data) == {
-        "shape", "samples", "mre", "limit", "expected", "floor", "advice", "split", "without_tf32",
-        "recurrence", "oracle", "comparison", "own_error",
+        "shape", "samples", "coverage", "mre", "limit", "expected", "floor", "advice", "split",
+        "without_tf32", "recurrence", "oracle", "comparison", "own_error",
     }  # fmt: skip
     assert data["floor"] == {"y": {"optimised": 1e-7, "float64": None, "reason": "not measured"}}
 

@@ -1,0 +1,49 @@
+"""What is judged of a spec: the shapes of its profiles, each with feeds of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from harness.backends.base import Tensors
+from harness.data.inputs import Feeds
+from harness.data.shape_classes import Coverage, coverage
+from harness.data.shapes import Case, cases_of
+from harness.options import Effort
+from harness.spec.model_spec import ModelSpec, Shape
+
+SAMPLES_PER_SHAPE = 8
+"""Samples that every shape is judged on at least, if the data has so many; one feed may hold more."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One shape to judge: the index of its profile, and the feeds, of `samples` samples together.
+
+    `coverage` is that of all shapes of the profile.
+    """
+
+    profile: int
+    case: Case
+    feeds: tuple[Tensors, ...]
+    samples: int
+    coverage: Coverage
+
+
+def tasks_of(spec: ModelSpec, feeds: Feeds, effort: Effort = "quick") -> Iterator[Task]:
+    """Every shape of every profile with its feeds; one feed where axes do not move together."""
+    start = 0
+    for index, profile in enumerate(spec.profiles):
+        cases = cases_of(profile, effort)
+        covered = coverage(profile.ranges, [case.sizes for case in cases])
+        for case in cases:
+            count = 1 if case.extra else feeds_needed(feeds, case.shapes)
+            rows = feeds.rows(case.shapes)
+            taken = tuple(feeds.feed(case.shapes, start + k * rows) for k in range(count))
+            start += count * rows
+            yield Task(index, case, taken, count * rows, covered)
+
+
+def feeds_needed(feeds: Feeds, shapes: Mapping[str, Shape]) -> int:
+    """How many feeds of `shapes` make SAMPLES_PER_SHAPE samples, or all that there are."""
+    return -(-min(SAMPLES_PER_SHAPE, feeds.samples) // feeds.rows(shapes))
