@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.backends.base import Tensors, shapes_in_words
+from harness.backends.base import Run, Tensors, shapes_in_words
 from harness.data.arrays import numpy_dtype
 from harness.data.inputs import Feeds
 from harness.errors import DataError
@@ -123,6 +123,31 @@ class Feeding:
     @cached_property
     def _first_shapes(self) -> dict[str, Shape]:
         return self._shapes(1, {})
+
+
+class FreeRun:
+    """A run that feeds its own states, one sample after the other; what it is fed of them is left unread.
+
+    Like any run it takes feeds and gives outputs, so that a task metric can be had of a whole stream.
+    """
+
+    def __init__(self, feeding: Feeding, run: Run) -> None:
+        self._feeding, self._run = feeding, run
+        self._states: Tensors = {fed.to: feeding.first().feeds[fed.to] for fed in feeding.loop.feed.values()}
+
+    def __call__(self, feeds: Tensors) -> Tensors:
+        """Outputs for the next sample.  Raises RunError."""
+        given = {**feeds, **self._states}
+        outputs = self._run(given)
+        self._states = self._feeding.states(given, outputs)
+        return outputs
+
+
+def streamed(spec: ModelSpec, feeds: Feeds, run: Run) -> Run:
+    """`run` over a stream where the spec's loop takes one sample a step; as it is for any other."""
+    if spec.loop is None or not spec.loop.series:
+        return run
+    return FreeRun(Feeding(spec, spec.loop, feeds), run)
 
 
 def after(fed: Fed, state: Array, output: Array) -> Array:

@@ -139,6 +139,28 @@ def search_record(model: str = "mnist", precision: str = "fp16", **fields: Any) 
     return Record("search", model, precision, data=data, **known)
 
 
+def loop_record(model: str = "mnist", precision: str = "fp16", **fields: Any) -> Record:
+    """A loop of 20 steps, one token of which is a tie and one wrong."""
+    flips = [
+        {"sequence": 0, "step": step, "row": 0, "got": 7, "expected": step, "margin": 0.1, "tie": tie}
+        for step, tie in ((5, True), (12, False))
+    ]
+    expected = list(range(1, 21))
+    got = [7 if step in (5, 12) else step for step in expected]
+    tokens = {"compared": 20, "ties": 1, "wrong": 1, "first_wrong": 12, "flips": flips}
+    data = {
+        "steps": 20,
+        "limit": 5e-3,
+        "forced": [1e-4] * 20,
+        "free": [1e-4 * step for step in expected],
+        "first_over": {"forced": None, "free": {"step": 19, "sequence": 0, "output": "state", "mre": 6e-3}},
+        "growth": {"kind": "linear", "per_step": 1e-4},
+        "tokens": {**tokens, "got": [got], "expected": [expected]},
+    }
+    known = {"verdict": "pass", "backend": "onnxruntime"} | fields
+    return Record("loop", model, precision, data=data, **known)
+
+
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int8+fp16")
 FAILURE = (
     "classifier[fp16] output 'logits': mre 3.1e-02 > 5.0e-03\n"
@@ -156,6 +178,7 @@ def model_records(model: str, precisions: Sequence[str] = PRECISIONS, layers: in
             engine_record(model, precision),
             outputs_record(model, precision, mre=10.0 ** (k - 7), data={"comparison": comparison}),
             layers_record(model, precision, layers, seed=k),
+            loop_record(model, precision),
         ]
         found += [
             latency_record(model, precision, p50_s=1e-3 * b**0.8 * (1 + k / 9), batch=b, shapes={"x": [b, 9]},

@@ -23,6 +23,7 @@ from tests.helpers.results import (
     example,
     latency_record,
     layers_record,
+    loop_record,
     model_records,
     outputs_record,
     run,
@@ -94,12 +95,20 @@ def test_differences_are_listed_regressions_first_and_agreement_is_counted():
 
 
 def test_records_without_data_of_their_kind_do_not_break_the_page():
-    kinds = ("engine", "outputs", "accuracy", "layers", "latency", "search", "metamorphic")
+    kinds = ("engine", "outputs", "accuracy", "layers", "latency", "search", "metamorphic", "loop")
     bare = [dataclasses.replace(outputs_record(), kind=kind, data={}) for kind in kinds]
     wrong = dict.fromkeys(("histograms", "host", "manifest", "comparison", "creators", "advice"), 3)
-    wrong |= {"layers": [3], "p50_s": "nan", "mre": "inf"}
+    wrong |= {"layers": [3], "p50_s": "nan", "mre": "inf", "forced": ["nan"], "free": 3, "tokens": 3}
     odd = [dataclasses.replace(outputs_record(), kind=kind, data=wrong) for kind in kinds]
     assert embedded(html.page(run(*bare, *odd)))["models"][0]["cases"]
+
+
+def test_a_loop_has_both_modes_by_step_and_what_differs():
+    loop = embedded(html.page(run(loop_record())))["models"][0]["loops"][0]
+    assert (len(loop["forced"]), len(loop["free"])) == (20, 20)
+    assert loop["first_over"]["free"]["step"] == 19
+    assert [flip["tie"] for flip in loop["tokens"]["flips"]] == [True, False]
+    assert loop["tokens"]["got"][0][11] == 7
 
 
 def test_layer_rows_are_columns_of_short_numbers():
@@ -203,11 +212,12 @@ def test_every_part_of_a_model_renders_without_a_word_on_the_console(tmp_path):
         "Outputs",
         "Layers",
         "Worst tensors",
+        "Loop",
         "FP32 search",
         "Latency",
         "Engines",
     ]
-    assert seen.found == {"parts": parts, "plots": seen.found["boxes"], "boxes": 14}
+    assert seen.found == {"parts": parts, "plots": seen.found["boxes"], "boxes": 15}
     assert seen.console == []
 
 

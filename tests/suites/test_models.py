@@ -17,7 +17,16 @@ from harness.spec.check import check_against_model
 from harness.spec.file import find_specs, read_spec
 
 MODELS = Path(__file__).parents[2] / "suites" / "models"
-IN_THE_BOX = ("mnist_cnn", "overflow_transformer", "residual_cnn", "silero_vad", "tabular_mlp")
+IN_THE_BOX = (
+    "char_decoder",
+    "gru_steps",
+    "mnist_cnn",
+    "overflow_transformer",
+    "residual_cnn",
+    "silero_vad",
+    "silero_vad_stream",
+    "tabular_mlp",
+)
 FETCHED = ("doc_orientation", "magika", "minilm", "ppocrv4_det", "ppocrv4_rec")
 
 

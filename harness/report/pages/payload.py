@@ -50,6 +50,7 @@ def _model(name: str, group: Sequence[Record]) -> dict[str, Any]:
         "latency": [_latency(i, r) for i, found in named.items() for r in found if _measured(r)],
         "layers": [_layers(i, r) for i, found in named.items() for r in found if _list(r.data.get("layers"))],
         "searches": [_search(i, r) for i, found in named.items() for r in found if r.kind == "search"],
+        "loops": [_loop(i, r) for i, found in named.items() for r in found if _list(r.data.get("forced"))],
         "histograms": [h for i, found in named.items() for r in found for h in _histograms(i, r)],
     }
 
@@ -154,6 +155,25 @@ def _search(case: int, record: Record) -> dict[str, Any]:
     points = [_point(point) for point in _list(record.data.get("curve"))]
     told = {"case": case, "verdict": record.verdict, "message": record.message}
     return {**told, **_short_all(record.data), "curve": [point for point in points if point]}
+
+
+def _loop(case: int, record: Record) -> dict[str, Any]:
+    """Errors by step of both modes, and tokens of both sides by sequence, with what differs."""
+    data, tokens = record.data, _mapping(record.data.get("tokens"))
+    flips = [flip for flip in _list(tokens.get("flips")) if isinstance(flip, Mapping)]
+    return {
+        "case": case,
+        "limit": data.get("limit"),
+        "growth": _short_all(_mapping(data.get("growth"))),
+        "first_over": _short_all(_mapping(data.get("first_over"))),
+        "first_non_finite": data.get("first_non_finite"),
+        **{mode: [short(error) for error in _list(data.get(mode))] for mode in ("forced", "free")},
+        "tokens": {
+            **{key: tokens.get(key) for key in ("compared", "ties", "wrong", "first_wrong")},
+            **{side: [list(_list(one)) for one in _list(tokens.get(side))] for side in ("got", "expected")},
+            "flips": [_short_all(flip) for flip in flips],
+        },
+    }
 
 
 def _point(point: Any) -> list[Any] | None:

@@ -1,9 +1,10 @@
-"""Writes model.onnx and speech.npz: silero VAD (16 kHz, static shapes) and frames of a real conversation.
+"""Writes model.onnx, speech.npz and stream.npz: silero VAD (16 kHz, static shapes) and a real conversation.
 
     python suites/models/silero_vad/make.py
 
 Needs pip, onnxruntime and the installed harness; both packages are pinned, each file by its sha256.
 The recurrent state of every frame is the one that the model itself has there, run over the whole clip.
+`speech.npz` holds frames from all over the clip, `stream.npz` of silero_vad_stream frames that follow on.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from harness.spec.stored import assets_folder, stored_path
 HERE = Path(__file__).parent
 RATE_HZ, FRAME, CONTEXT = 16000, 512, 64
 FIRST, STEP, FRAMES = 216, 379, 192
+STREAM = slice(210, 402)
 MODEL = PackageMember(
     package="silero-vad==6.2.3",
     member="silero_vad/data/silero_vad_openvino_16k.onnx",
@@ -73,12 +75,10 @@ def main() -> None:
     inputs = frames(samples)
     # The first frame is speech; the step is prime, so that any part of the frames is a mix of the whole clip.
     part = (FIRST + STEP * np.arange(FRAMES)) % len(inputs)
-    np.savez_compressed(
-        HERE / "speech.npz",
-        frames=inputs[part],
-        states=states(inputs)[part],
-        speech=speech(len(inputs))[part],
-    )
+    arrays = {"frames": inputs, "states": states(inputs), "speech": speech(len(inputs))}
+    stream = HERE.with_name("silero_vad_stream") / "stream.npz"
+    np.savez_compressed(HERE / "speech.npz", **{name: array[part] for name, array in arrays.items()})
+    np.savez_compressed(stream, **{name: array[STREAM] for name, array in arrays.items()})
     shutil.copyfile(stored_path(MODEL), HERE / "model.onnx")
 
 

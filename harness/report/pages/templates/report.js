@@ -230,6 +230,56 @@ function searches(model) {
   return section("FP32 search", chart, ...words);
 }
 
+function tokenLines(loop, number) {
+  const sides = [["reference", loop.tokens.expected[number]], ["engine", loop.tokens.got[number]]];
+  const flips = loop.tokens.flips.filter((flip) => flip.sequence === number);
+  const kind = new Map(flips.filter((flip) => flip.row === 0).map((flip) => [flip.step, flip.tie ? "tie" : "wrong"]));
+  const first = Math.min(...kind.keys());
+  const from = Number.isFinite(first) ? Math.max(0, first - 9) : 0;
+  const shown = ([name, tokens]) => el("div", { class: "mono" }, `${name.padEnd(10)}`, from ? "\u2026 " : "",
+    ...(tokens || []).slice(from, from + 32).flatMap((token, i) => {
+      const what = kind.get(from + i + 1);
+      return [what ? el("mark", { class: what, title: what === "tie" ? "a tie: within what the precision may err" : "another token" }, String(token)) : String(token), " "];
+    }));
+  return el("div", { class: "scroll" }, ...sides.map(shown));
+}
+
+function loops(model) {
+  if (!model.loops.length) return null;
+  const modes = [["free", "solid"], ["forced", "dot"]];
+  const chart = plot("Error against step: free (drawn through), fed with the engine's own state; forced (dotted), with the reference's", () => ({
+    traces: model.loops.flatMap((loop, k) => modes.map(([mode, line]) => ({
+      type: "scatter", mode: "lines", name: `${label(model, loop.case)}, ${mode}`, line: { color: series(k), dash: line },
+      x: loop[mode].map((_, i) => i + 1), y: loop[mode].map((error) => (drawable(error) ? toNumber(error) : null)),
+      hovertemplate: "step %{x}: %{y:.2e}<extra>%{fullData.name}</extra>",
+    }))),
+    layout: {
+      xaxis: { title: { text: "step" }, rangemode: "tozero" }, yaxis: { type: "log", title: { text: "mean relative error" }, exponentformat: "power" },
+      shapes: [...new Set(model.loops.map((loop) => loop.limit).filter(drawable))].map((limit) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: limit, y1: limit, line: { color: css("--bad"), width: 1, dash: "dash" } })),
+    },
+  }), true);
+  const over = (loop, mode) => { const found = loop.first_over[mode]; return found ? `${found.step}, ${clipped(String(found.output), 60)}` : ""; };
+  const facts = table({
+    caption: "Each case over all steps",
+    rows: model.loops,
+    columns: [
+      { title: "Case", get: (loop) => caseName(model, loop.case) },
+      { title: "Steps", get: (loop) => loop.forced.length, num: true, show: String },
+      { title: "Last step, free", get: (loop) => loop.free[loop.free.length - 1], num: true, show: sci },
+      { title: "Limit", get: (loop) => loop.limit, num: true, show: sci },
+      { title: "Growth", get: (loop) => [loop.growth.kind, loop.growth.per_step ? `${sci(loop.growth.per_step)} a step` : ""].filter(Boolean).join(", ") },
+      { title: "First forced step over", get: (loop) => over(loop, "forced") },
+      { title: "First free step over", get: (loop) => over(loop, "free") },
+      { title: "Tokens", get: (loop) => (loop.tokens.compared ? `${loop.tokens.compared}, ${count(loop.tokens.ties, "tie")}, ${loop.tokens.wrong} wrong` : "") },
+    ],
+  });
+  const tokens = model.loops.flatMap((loop) => {
+    const numbers = [...new Set(loop.tokens.flips.map((flip) => flip.sequence))].filter((n) => loop.tokens.expected[n]).slice(0, 4);
+    return numbers.map((number) => el("details", {}, el("summary", {}, `${caseName(model, loop.case)}, sequence ${number}: tokens around the first that differs`), tokenLines(loop, number)));
+  });
+  return section("Loop", chart, facts, ...tokens);
+}
+
 function latency(model) {
   if (!model.latency.length) return null;
   const groups = new Map();
@@ -286,7 +336,7 @@ function show(index, focus) {
   const place = byId("detail");
   matrixRows.forEach((row) => row.classList.toggle("chosen", Number(row.dataset.model) === index));
   if (!model) { place.replaceChildren(); return; }
-  const parts = [failures, cases, outputs, layers, histograms, searches, latency, engines].map((part) => part(model)).filter(Boolean);
+  const parts = [failures, cases, outputs, layers, histograms, loops, searches, latency, engines].map((part) => part(model)).filter(Boolean);
   const title = el("h2", { id: "detail-title", tabindex: "-1" }, clipped(model.name, 200), " ", badge(model.verdict));
   const step = (by, word) => el("button", { type: "button", disabled: data.models[index + by] === undefined, onclick: () => { location.hash = `m${index + by}`; } }, word);
   const go = (part) => el("button", { type: "button", onclick: () => { part.scrollIntoView(); part.querySelector("h3").setAttribute("tabindex", "-1"); part.querySelector("h3").focus({ preventScroll: true }); } }, part.dataset.title);
