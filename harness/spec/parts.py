@@ -157,9 +157,19 @@ class BuildSpec(Part):
 
 
 Property = Literal[
-    "identical-rows", "batch-rows", "permutation", "context-reuse", "static", "rebuild", "reload"
+    "identical-rows",
+    "batch-rows",
+    "permutation",
+    "context-reuse",
+    "static",
+    "rebuild",
+    "reload",
+    "prefill",
+    "chunked-prefill",
+    "loop-batch",
+    "left-padding",
 ]
-"""The metamorphic properties, by name; `metamorphic` says what each one is."""
+"""The metamorphic properties, by name; `verdict.metamorphic` and `loops.properties` say what each one is."""
 
 
 class PropertyException(Part):

@@ -40,6 +40,10 @@ DECLARE = (
     "if the model itself mixes rows, say so at the top of its spec: "
     'exceptions = [{{ property = "{}", reason = "..." }}]'
 )
+DECLARE_OTHER = (
+    "if this does not hold for the model itself, say so at the top of its spec: "
+    'exceptions = [{{ property = "{}", reason = "..." }}]'
+)
 
 
 @dataclass(frozen=True)
@@ -112,16 +116,23 @@ class Outcome:
         context = [f"{place}: {problems(one)[0]}" for place, one in failed[1:4]]
         if self.name in OF_ROWS:
             context.append(DECLARE.format(self.name))
+        elif self.name not in PROPERTIES:
+            context.append(DECLARE_OTHER.format(self.name))
         return explain(first, f"{label} {self.name}: {where}", context=context, reproduce=reproduce)
 
 
 def check(name: str, trial: Trial) -> Outcome:
     """Check one property of PROPERTIES.  Raises RunError."""
+    return outcome_of(name, PROPERTIES[name](trial), trial.terms)
+
+
+def outcome_of(name: str, pairs: Iterator[Pair], terms: Terms) -> Outcome:
+    """Compare the pairs that a property makes as they come.  Raises RunError."""
     found, identical = [], True
     try:
-        for pair in PROPERTIES[name](trial):
+        for pair in pairs:
             identical = identical and _identical(pair)
-            found.append((pair.where, _compared(trial, pair)))
+            found.append((pair.where, compare_outputs(pair.actual, pair.expected, terms)))
     except InapplicableError as why:
         return Outcome(name, reason=str(why))
     return Outcome(name, tuple(found), identical)
@@ -213,10 +224,6 @@ def _again(trial: Trial, other: Callable[[], AbstractContextManager[Engine]], wh
 
 def _only(outputs: Outputs, axes: Mapping[str, int]) -> Outputs:
     return {n: outputs[n] for n in axes}
-
-
-def _compared(trial: Trial, pair: Pair) -> OutputsComparison:
-    return compare_outputs(pair.actual, pair.expected, trial.terms)
 
 
 def _identical(pair: Pair) -> bool:

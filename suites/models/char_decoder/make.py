@@ -2,9 +2,9 @@
 
     python suites/models/char_decoder/make.py
 
-Needs jax 0.10.2 and onnx.  Two layers, four heads of 16, bytes as tokens, learned positions up to 384; batch,
-past and sequence are dynamic.  It is trained on the LICENSE file of this repository, so that the bytes it
-chooses mean something, and a wrong one can be seen.
+Needs jax 0.10.2, onnx and onnxruntime.  Two layers, four heads of 16, bytes as tokens, learned positions up to
+384; batch, past and sequence are dynamic.  It is trained on the LICENSE file of this repository, so that the
+bytes it chooses mean something, and a wrong one can be seen.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import onnx
+import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 HERE = Path(__file__).parent
@@ -23,7 +24,7 @@ TEXT = HERE.parents[2] / "LICENSE"
 VOCABULARY, WIDTH, HEADS, LAYERS, POSITIONS, SEED = 128, 64, 4, 2, 384, 7
 SIZE = WIDTH // HEADS
 WINDOW, BATCH, STEPS, RATE = 96, 12, 2500, 3e-3
-PROMPTS, LENGTH = 16, 64
+PROMPTS, CACHED, LENGTH = 16, 32, 64
 Weights = dict[str, Any]
 
 
@@ -218,19 +219,32 @@ def to_onnx(weights: Weights) -> onnx.ModelProto:
 
 
 def prompts(text: np.ndarray) -> np.ndarray:
-    """Windows of the text that begin with a word, [PROMPTS, LENGTH]."""
+    """Windows of the text that begin with a word, [PROMPTS, CACHED + LENGTH]."""
     spaces = text == ord(" ")
     begins = np.flatnonzero(spaces[:-2] & ~spaces[1:-1] & ~spaces[2:]) + 1
-    begins = begins[begins < len(text) - LENGTH]
+    begins = begins[begins < len(text) - CACHED - LENGTH]
     chosen = begins[np.linspace(0, len(begins) - 1, PROMPTS).astype(int)]
-    return np.stack([text[at : at + LENGTH] for at in chosen])
+    return np.stack([text[at : at + CACHED + LENGTH] for at in chosen])
+
+
+def caches(tokens: np.ndarray) -> dict[str, np.ndarray]:
+    """What the model holds of `tokens`, by the name of the input: [PROMPTS, HEADS, CACHED, SIZE]."""
+    session = onnxruntime.InferenceSession(HERE / "model.onnx", providers=["CPUExecutionProvider"])
+    empty = np.zeros((len(tokens), HEADS, 0, SIZE), np.float32)
+    names = [f"{part}_{k}" for k in range(LAYERS) for part in ("k", "v")]
+    places = np.broadcast_to(np.arange(CACHED), tokens.shape)
+    feeds = {"input_ids": tokens, "attention_mask": np.ones_like(tokens), "position_ids": places.copy()}
+    feeds |= {f"past_{name}": empty for name in names}
+    found = session.run([f"present_{name}" for name in names], feeds)
+    return {f"past_{name}": array for name, array in zip(names, found, strict=True)}
 
 
 def main() -> None:
-    """Train, write the model, and prompts out of the text."""
+    """Train, write the model, and prompts out of the text, each behind a cache of what comes before it."""
     text = np.frombuffer(TEXT.read_bytes(), np.uint8).astype(np.int64)
     onnx.save(to_onnx(trained(text)), HERE / "model.onnx")
-    np.savez_compressed(HERE / "prompts.npz", tokens=prompts(text))
+    before, tokens = np.split(prompts(text), [CACHED], axis=1)
+    np.savez_compressed(HERE / "prompts.npz", tokens=tokens, **caches(before))
 
 
 if __name__ == "__main__":
