@@ -2,7 +2,7 @@
 
     python suites/models/char_decoder/make.py
 
-Needs jax 0.10.2, onnx and onnxruntime.  Two layers, four heads of 16, bytes as tokens, learned positions up to
+Needs jax 0.10.2, onnx and onnxruntime.  Two layers, four heads of 16, bytes as tokens, positions up to
 384; batch, past and sequence are dynamic.  It is trained on the LICENSE file of this repository, so that the
 bytes it chooses mean something, and a wrong one can be seen.
 """
