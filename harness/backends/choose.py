@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from harness.backends.base import CUDA
+from harness.backends.packages import require_whole
 from harness.errors import BackendUnavailableError, UsageError
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def _tensorrt(name: str, cuda: str | None, progress: Progress | None) -> Backend
 
 def _onnxruntime(provider: str | None, options: dict[str, Any]) -> Backend:
     try:
+        require_whole()
         from harness.backends.onnxruntime.backend import OnnxRuntimeBackend
     except ModuleNotFoundError as error:
         if error.name is None or not error.name.startswith("onnxruntime"):

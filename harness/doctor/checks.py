@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Literal
 
 from harness import processors
+from harness.backends import packages
 from harness.errors import BackendError, HarnessError
 
 State = Literal["ok", "no", "trap"]
 PACKAGES = (
-    "onnxruntime",
-    "onnxruntime-gpu",
+    *packages.DISTRIBUTIONS,
     "tensorrt",
     "tensorrt-cu12-bindings",
     "tensorrt-cu13-bindings",
@@ -28,10 +28,6 @@ PACKAGES = (
 )
 PRODUCTS = ("tensorrt-cu12", "tensorrt-cu13", "tensorrt-rtx-cu12", "tensorrt-rtx-cu13")
 PAIRS = tuple((f"{name}-bindings", f"{name}-libs") for name in PRODUCTS)
-BOTH = (
-    "installed beside onnxruntime-gpu: both own one folder, and one of them is broken; "
-    "pip uninstall both, then install one"
-)
 NO_GPU = "nvidia-smi finds none: engines build with TensorRT-RTX, and run on ONNX Runtime"
 
 
@@ -79,8 +75,8 @@ def installed_versions(names: Iterable[str]) -> dict[str, str]:
 
 def package_traps(installed: dict[str, str]) -> Iterator[Finding]:
     """Packages that do not go together."""
-    if {"onnxruntime", "onnxruntime-gpu"} <= installed.keys():
-        yield Finding("trap", "onnxruntime", BOTH)
+    if both := packages.clash(tuple(name for name in packages.DISTRIBUTIONS if name in installed)):
+        yield Finding("trap", "onnxruntime", both)
     for bindings, libraries in PAIRS:
         ours, theirs = installed.get(bindings), installed.get(libraries)
         if ours and theirs and ours != theirs:

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from harness import __version__
+from harness.backends import packages
 from harness.errors import UsageError
 from harness.options import Options
 from harness.plugin import selection, xfails
@@ -179,6 +180,7 @@ class Run:
             f"settings: {', '.join(self.options.changed()) or 'all default'}; cache {self.options.cache_dir}",
             f"models: {'; '.join(models) or 'none'}",
         ]
+        lines += [f"warning: {both}" for both in filter(None, [packages.clash()])]
         lines += [self.baseline_trouble] if not self.baseline and self.baseline_trouble else []
         missing = ", ".join(found.not_fetched)
         return [*lines, f"not fetched (make zoo): {missing}"] if missing else lines

@@ -38,7 +38,11 @@ def test_the_doctor_says_what_each_backend_can_do() -> None:
 @pytest.mark.parametrize(
     ("installed", "subject", "says"),
     [
-        ({"onnxruntime": "1", "onnxruntime-gpu": "1"}, "onnxruntime", "pip uninstall both"),
+        (
+            {"onnxruntime": "1", "onnxruntime-gpu": "1"},
+            "onnxruntime",
+            "pip uninstall -y onnxruntime onnxruntime-gpu",
+        ),
         (
             {"tensorrt-cu13-bindings": "11.4", "tensorrt-cu13-libs": "11.0"},
             "tensorrt-cu13-bindings",

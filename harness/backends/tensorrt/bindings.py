@@ -24,8 +24,10 @@ MODULES: dict[str, tuple[str, ...]] = {
     # What the package `tensorrt-rtx-cu13` adds to its bindings is this alias alone.
     "tensorrt_rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings"),
 }
+VENDOR = "https://pypi.nvidia.com"
+"""The index that has TensorRT's libraries: plain pip says "No matching distribution" without it."""
 INSTALL = {
-    "tensorrt": "pip install 'trt-harness[tensorrt]' (TensorRT 8.6 to 11.x)",
+    "tensorrt": f"pip install --extra-index-url {VENDOR} 'trt-harness[tensorrt]' (TensorRT 8.6 to 11.x)",
     "tensorrt_rtx": "pip install 'trt-harness[rtx]' (TensorRT-RTX 1.4 or later)",
 }
 PRODUCT = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
