@@ -16,22 +16,22 @@ from harness.backends.onnxruntime.nodewise import Nodewise
 from harness.backends.onnxruntime.session import SessionSettings
 from harness.lowering.emulation import emulate as emulation
 from harness.lowering.emulation.emulate import emulate
-from harness.lowering.lower import lower
+from harness.lowering.lower import lower, quantizable
 from harness.lowering.model import LoweredModel, LoweringSummary
 from harness.lowering.operators import MOVES as MOVED
 from harness.lowering.operators import PASS_THROUGH
 from harness.precision import Precision, PrecisionPlan
 from tests.helpers import graphs
 from tests.helpers.evaluator import UndefinedError, evaluate
-from tests.helpers.lowering import node_names
+from tests.helpers.lowering import model, node_names
 
 HALVES = {Precision.FP16: "float16", Precision.BF16: "bfloat16"}
 LEVELS = ("none", "basic")
 
 
-def typed(model: ir.Model, precision: Precision) -> LoweredModel:
+def typed(found: ir.Model, precision: Precision) -> LoweredModel:
     """A model that has its 16 bits from its file."""
-    return LoweredModel(model, PrecisionPlan(precision), LoweringSummary())
+    return LoweredModel(found, PrecisionPlan(precision), LoweringSummary())
 
 
 def numpy(lowered: LoweredModel, feeds: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,6 +123,39 @@ def _ordered(array: Any, precision: Precision) -> Any:
     half = np.float16 if precision is Precision.FP16 else np.dtype("bfloat16")
     whole = array.astype(half).view(np.int16).astype(np.int64)
     return np.where(whole < 0, -32768 - whole, whole)
+
+
+def test_a_mask_that_overflows_behind_where_is_seen() -> None:
+    """Rows that are masked all over are NaN on a GPU; Where used to hide it."""
+    lines = "m = ReduceMax <keepdims = 0> (x) n = Sub(m, far) low = Mul(n, far) w = Where(mask, x, low)"
+    found = model(
+        f"g (float[4,4] x) => (float[4,4] y) {{ {lines} y = Softmax(w) }}",
+        far=np.array(1e3, np.float32),
+        mask=np.tril(np.ones((4, 4), bool), -1),
+    )
+    feeds = {"x": np.eye(4, dtype=np.float32)}
+    assert np.isfinite(run_model(found, feeds)["y"]).all()
+    lowered = lower(found, PrecisionPlan(Precision.FP16))
+    assert np.isfinite(run_model(lowered.model, feeds, optimised=True)["y"]).all()
+    for outputs in answers(lowered, feeds).values():
+        assert np.isnan(outputs["y"][0]).all()
+
+
+@pytest.mark.parametrize("precision", [Precision.INT8, Precision.INT8_FP16])
+def test_quantized_models_equal_the_oracle(precision: Precision) -> None:
+    weight = np.random.default_rng(1).standard_normal((4, 4)).astype(np.float32)
+    lines = "[a] h = MatMul(x, w) t = Tile(h, r) s = Slice(t, i, j, i) [b] y = MatMul(s, w)"
+    found = model(
+        f"g (float[4,4] x) => (float[4,4] y) {{ {lines} }}",
+        w=weight, r=np.array([1, 2]), i=np.array([1]), j=np.array([5]),
+    )  # fmt: skip
+    plan = PrecisionPlan(precision)
+    ranges = {name: 4.0 for target in quantizable(found, plan) for name in target.activations}
+    lowered = lower(found, plan, ranges)
+    with Nodewise(lowered.model) as oracle:
+        expected = oracle.run({"x": weight})["y"]
+    got = run_model(emulate(lowered), {"x": weight}, settings=SessionSettings(level="none"))["y"]
+    np.testing.assert_array_equal(got, expected)
 
 
 def test_the_forms_hold_every_operator_that_follows_its_producer() -> None:
