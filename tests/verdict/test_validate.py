@@ -215,3 +215,16 @@ def test_advice_names_the_case_in_commands_that_run_as_they_stand(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     found = next(answers(question(tmp_path, scaled(1.1), emulation=emulation)))
     assert f"`{command}`" in found.triage.advice
+
+
+def test_only_an_engine_that_is_the_emulation_is_warned_of_real_kernels(tmp_path):
+    def off(feed):
+        return {"y": exact(feed)["y"] * np.float32(1.004)}
+
+    def warned(**more):
+        found = list(answers(question(tmp_path / str(len(more)), off, **more)))
+        assert {answer.triage.verdict for answer in found} == {"pass"}
+        return ["real kernels" in " ".join(answer.triage.warnings) for answer in found]
+
+    assert all(warned())
+    assert not any(warned(emulation=off))

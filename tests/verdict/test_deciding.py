@@ -1,0 +1,72 @@
+"""What goes into a verdict: how many samples, whose emulation, which floor, which part of the error."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.comparison.compare import compare_outputs
+from harness.precision import Precision
+from harness.spec.terms import Terms
+from harness.verdict.triage import Split, split_error, verdict_of
+from harness.verdict.validate import SAMPLES_PER_SHAPE, feeds_needed
+from tests.helpers.compare import features
+
+FP16, FP32, BOTH = Precision.FP16, Precision.FP32, Precision.INT8_FP16
+
+
+@pytest.mark.parametrize(
+    ("samples", "rows", "feeds"),
+    [(1000, 1, 8), (1000, 3, 3), (1000, 8, 1), (1000, 64, 1), (3, 1, 3), (3, 2, 2), (1, 1, 1), (8, 1, 8)],
+)
+def test_a_shape_is_judged_on_eight_samples_or_all_that_there_are(
+    samples: int, rows: int, feeds: int
+) -> None:
+    data: Any = SimpleNamespace(samples=samples, rows=lambda shapes: rows)  # noqa: ARG005
+    assert SAMPLES_PER_SHAPE == 8
+    assert feeds_needed(data, {}) == feeds
+
+
+def outputs(scales: dict[str, float], right: dict[str, Any]) -> dict[str, Any]:
+    return {name: right[name] * np.float32(scale) for name, scale in scales.items()}
+
+
+def found(precision: Precision, engine: dict[str, float], emulation: dict[str, float] | None = None) -> Any:
+    """Outputs scaled by so much, against an emulation scaled by so much."""
+    right = {name: features(seed=k) for k, name in enumerate(engine)}
+    terms = Terms.of(precision)
+    known = compare_outputs(outputs(emulation, right), right, terms) if emulation else None
+    return compare_outputs(outputs(engine, right), right, terms, emulation=known)
+
+
+def test_the_largest_error_of_a_part_keeps_its_sign_and_its_nan() -> None:
+    assert split_error(BOTH, 3e-2, 0.5, 1e-3, 0.25) == Split(3e-2, 0.25, 0.25, 1e-3)
+    assert split_error(BOTH, 3e-2, 2e-2, 1e-3, 2.5e-2).rounding == 0.0
+    rounding = split_error(BOTH, 3e-2, math.nan, 1e-3, 2e-2).rounding
+    assert rounding is not None
+    assert math.isnan(rounding)
+
+
+def test_parts_are_those_that_the_precision_has() -> None:
+    assert split_error(Precision.INT8, 3e-2, 2e-2, 1e-3, 1e-2) == Split(3e-2, 2e-2, None, 1e-3)
+    assert split_error(BOTH, 3e-2, 2e-2, 1e-3) == Split(3e-2, 2e-2, None, 1e-3)
+    assert split_error(FP16, 3e-2, 2e-2, 1e-3, 1e-2) == Split(3e-2, None, 2e-2, 1e-3)
+    assert split_error(BOTH, 3e-2, None, 1e-3, 1e-2) == Split(3e-2, None, None, 1e-3)
+
+
+def test_an_emulation_that_is_the_engine_says_so_and_no_other_does() -> None:
+    near = found(FP16, {"y": 1.004}, {"y": 1.004})
+    assert any("real kernels" in warning for warning in verdict_of(near, emulated=True).warnings)
+    assert not any("real kernels" in warning for warning in verdict_of(near, emulated=False).warnings)
+    assert not any("real kernels" in warning for warning in verdict_of(near).warnings)
+
+
+def test_the_floor_of_several_outputs_is_the_largest() -> None:
+    engine, own = {"a": 1 + 1e-4, "b": 1 + 1e-5}, {"a": 1 + 8e-5, "b": 1 + 4e-6}
+    verdict = verdict_of(found(FP32, engine, own))
+    assert verdict.verdict != "engine-suspect"
+    assert "8.0e-05" in verdict.advice
