@@ -14,6 +14,7 @@ from typing import Any
 from benchmarks.spoil.bench import Bench
 from benchmarks.spoil.engines import Spoilt
 from harness.backends.base import Engine
+from harness.records import fails
 from harness.spec.model_spec import Shape
 from harness.tasks.accuracy import Accuracy
 from harness.verdict.metamorphic import PROPERTIES, Trial, check
@@ -57,7 +58,7 @@ def question_of(bench: Bench, engine: Engine) -> Question:
 def _outputs(bench: Bench, engine: Spoilt, told: list[str]) -> Iterator[str]:
     for answer in answers(question_of(bench, engine)):
         told += answer.triage.warnings
-        if answer.triage.verdict != "pass":
+        if fails(answer.triage.verdict):
             yield f"outputs: {answer.triage.verdict} at {answer.place}"
 
 

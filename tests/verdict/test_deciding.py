@@ -12,6 +12,7 @@ import pytest
 from harness.comparison.compare import compare_outputs
 from harness.precision import Precision
 from harness.spec.terms import Terms
+from harness.verdict.floors import own_errors
 from harness.verdict.triage import Split, split_error, verdict_of
 from harness.verdict.validate import SAMPLES_PER_SHAPE, feeds_needed
 from tests.helpers.compare import features
@@ -65,8 +66,13 @@ def test_an_emulation_that_is_the_engine_says_so_and_no_other_does() -> None:
     assert not any("real kernels" in warning for warning in verdict_of(near).warnings)
 
 
-def test_the_floor_of_several_outputs_is_the_largest() -> None:
-    engine, own = {"a": 1 + 1e-4, "b": 1 + 1e-5}, {"a": 1 + 8e-5, "b": 1 + 4e-6}
-    verdict = verdict_of(found(FP32, engine, own))
-    assert verdict.verdict != "engine-suspect"
-    assert "8.0e-05" in verdict.advice
+def test_the_floor_of_several_readings_is_the_largest() -> None:
+    right = features()
+    for order in (1, -1):
+        readings = [{"y": right * np.float32(1 + off)} for off in (1e-4, 1e-7)][::order]
+        engine = {"y": right * np.float32(1 + 3e-4)}
+        compared = compare_outputs(engine, {"y": right}, Terms.of(FP32))
+        own = own_errors(compared, engine, {"y": right}, readings, Terms.of(FP32))["y"]
+        assert own.mre == pytest.approx(1e-4, rel=1e-2)
+        assert (own.explains, own.beyond) == (True, True)
+        assert verdict_of(compared, own={"y": own}).verdict == "reference-limited"
