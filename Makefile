@@ -5,6 +5,7 @@
 #   make zoo       fetch the models that are not committed; `make suites` then validates them too
 #   make lint      ruff, mypy and the import contracts
 #   make spoil     some 400 faults in every model's engines: which pass? (an hour)     ARGS='--model detector'
+#   make mutants   small changes to the modules that decide: which do no test notice? (half an hour)
 #   make fuzz      100,000 hostile files (about an hour; for a nightly job)    CASES=2000  SEED=7
 
 VENV ?= .venv
@@ -23,7 +24,7 @@ extra := $(extra_of_$(BACKEND))
 installed := $(VENV)/.installed$(if $(extra),-$(extra))
 
 .DEFAULT_GOAL := suites
-.PHONY: suites test zoo lint fuzz spoil clean
+.PHONY: suites test zoo lint fuzz spoil mutants clean
 
 suites: $(installed)
 	$(bin)/python -m pytest suites/ $(if $(BACKEND),--trt-backend=$(BACKEND)) $(ARGS)
@@ -45,6 +46,9 @@ fuzz: $(VENV)/.installed-dev
 
 spoil: $(VENV)/.installed-dev
 	$(bin)/python -m benchmarks.spoil $(ARGS)
+
+mutants: $(VENV)/.installed-dev
+	$(bin)/python -m tests.mutants $(ARGS)
 
 clean:
 	rm -rf $(VENV) .fuzz build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
