@@ -13,8 +13,8 @@ from harness.comparison.compare import compare_outputs
 from harness.precision import Precision
 from harness.spec.terms import Terms
 from harness.verdict.floors import own_errors
+from harness.verdict.tasks import SAMPLES_PER_SHAPE, feeds_needed
 from harness.verdict.triage import Split, split_error, verdict_of
-from harness.verdict.validate import SAMPLES_PER_SHAPE, feeds_needed
 from tests.helpers.compare import features
 
 FP16, FP32, BOTH = Precision.FP16, Precision.FP32, Precision.INT8_FP16
