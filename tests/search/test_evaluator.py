@@ -23,6 +23,9 @@ from harness.precision import Precision, PrecisionPlan, matches
 from harness.search.evaluator import EmulationEvaluator, evaluator, literal
 from harness.search.shrink import search
 from harness.spec.model_spec import CalibrationSpec
+from tests.helpers.recurrent import Layer
+from tests.helpers.recurrent import model as recurrent_model
+from tests.lowering.emulation.test_stepped import memory
 
 GRAPH = """
 <ir_version: 10, opset_import: ["" : 19]>
@@ -134,6 +137,26 @@ def test_infinite_masks_are_no_error(precision: Precision) -> None:
     scores = found.scores()
     assert 1e-5 < scores["masked"] < 1e-2
     assert found.ranking().certain == 0
+
+
+def both_ways() -> Layer:
+    """A bidirectional LSTM with states and peepholes."""
+    rng = np.random.default_rng(3)
+    shapes = {"X": (40, 2, 4), "W": (2, 32, 4), "R": (2, 32, 8), "B": (2, 64), "P": (2, 24)}
+    shapes |= {"initial_h": (2, 2, 8), "initial_c": (2, 2, 8)}
+    tensors = {name: rng.standard_normal(shape) * 0.4 for name, shape in shapes.items()}
+    return Layer("LSTM", tensors, {"direction": "bidirectional"})
+
+
+@pytest.mark.parametrize("layer", [memory(300, 8.0), both_ways()], ids=["long memory", "both ways"])
+def test_a_recurrent_node_is_scored_as_it_is_judged(layer: Layer) -> None:
+    found = normalise(ir.serde.deserialize_model(recurrent_model(layer, None)))
+    names = {"X", "initial_h", "initial_c"} & layer.tensors.keys()
+    feeds = [{name: np.asarray(layer.tensors[name], np.float32) for name in names}]
+    made = evaluator(found, PrecisionPlan(Precision.FP16), feeds, 5e-3)
+    scores, judged = made.scores(), made(())
+    assert scores["layer"] == pytest.approx(judged, rel=0.2)
+    assert judged > (5e-3 if layer.op == "GRU" else 1e-4)
 
 
 def test_nodes_of_subgraphs_are_not_scored() -> None:

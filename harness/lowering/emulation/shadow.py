@@ -6,8 +6,8 @@
 3. For each FLOAT output two scalars become outputs of the model: the sum of |copy - original| and that of
    |original|.  They are the only outputs.  An infinity of the original, such as a mask, is no error where the
    copy has it too, and no magnitude.
-4. Nodes in subgraphs get no copy: their tensors cannot be read from outside.  Recurrent nodes are copied as
-   kernels compute them that keep their state in FP32.
+4. Nodes in subgraphs get no copy: their tensors cannot be read from outside.  A recurrent node is copied with
+   all that it is written out into.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from harness.graph.walk import values_of
 from harness.lowering.edit import is_tensor
 from harness.lowering.emulation.emulate import emulate
 from harness.lowering.model import LoweredModel
@@ -39,7 +40,7 @@ def shadow_model(
     base: LoweredModel, lowered: LoweredModel, nodes: Sequence[str]
 ) -> tuple[ir.Model, list[Probe]]:
     """The shadow model of `lowered` on `base`, the same model with every node kept in FP32."""
-    emulated = emulate(lowered, "kept")
+    emulated = emulate(lowered)
     model = base.model.clone()
     builder = _Builder(model, emulated)
     probes = [probe for node in nodes for probe in builder.probe(node)]
@@ -54,6 +55,7 @@ class _Builder:
         self._graph = model.graph
         self._nodes = {node.name: node for node in model.graph}
         self._emulated = {node.name: node for node in emulated.graph}
+        self._ends = {value.name: value for node in emulated.graph for value in node.outputs if value.name}
         self._values = {value.name: value for node in model.graph for value in node.outputs if value.name}
         self._values |= {value.name: value for value in model.graph.inputs if value.name}
         self._made: dict[ir.Value, ir.Value] = {}
@@ -66,9 +68,31 @@ class _Builder:
         if original is None or twin is None:
             return
         copy = self._copy(twin, [self._input(value) for value in twin.inputs])
-        for mine, theirs, source in zip(original.outputs, copy.outputs, twin.outputs, strict=True):
-            if mine.name and is_tensor(mine, _FLOAT):
-                yield self._compare(name, mine, self._rounded(theirs, source))
+        made = dict(zip(twin.outputs, copy.outputs, strict=True))
+        for mine in original.outputs:
+            theirs = self._ends.get(mine.name or "")
+            if theirs is not None and is_tensor(mine, _FLOAT):
+                yield self._compare(name, mine, self._as_type(self._behind(theirs, made), _FLOAT))
+
+    def _behind(self, value: ir.Value, made: dict[ir.Value, ir.Value]) -> ir.Value:
+        """The copy of `value`, which comes from what is `made` through inserted nodes."""
+        if value in made:
+            return made[value]
+        producer = value.producer()
+        assert producer is not None
+        inputs = [
+            self._behind(source, made) if source and self._comes_from(source, made) else self._input(source)
+            for source in producer.inputs
+        ]
+        copy = self._copy(producer, inputs, f"{PREFIX}own/")
+        made.update(zip(producer.outputs, copy.outputs, strict=True))
+        return made[value]
+
+    def _comes_from(self, value: ir.Value, made: dict[ir.Value, ir.Value]) -> bool:
+        producer = value.producer()
+        if value in made or producer is None or producer.name in self._nodes:
+            return value in made
+        return any(self._comes_from(source, made) for source in producer.inputs if source is not None)
 
     def _input(self, value: ir.Value | None) -> ir.Value | None:
         """What stands for an input of an emulated node here."""
@@ -88,7 +112,8 @@ class _Builder:
         if producer.name in self._nodes:
             return self._rounded(self._nodes[producer.name].outputs[value.index() or 0], value)
         copy = self._copy(producer, [self._input(source) for source in producer.inputs])
-        return copy.outputs[value.index() or 0]
+        self._made.update(zip(producer.outputs, copy.outputs, strict=True))
+        return self._made[value]
 
     def _weight(self, value: ir.Value) -> ir.Value:
         weight = ir.Value(
@@ -97,16 +122,25 @@ class _Builder:
         self._graph.register_initializer(weight)
         return weight
 
-    def _copy(self, node: ir.Node, inputs: Sequence[ir.Value | None]) -> ir.Node:
-        outputs = [
-            ir.Value(name=value.name and f"{PREFIX}{value.name}", type=value.type) for value in node.outputs
-        ]
-        attributes = list(node.attributes.values())
-        copy = ir.Node(
-            node.domain, node.op_type, inputs, attributes, outputs=outputs, name=f"{PREFIX}{node.name}"
-        )
+    def _copy(self, node: ir.Node, inputs: Sequence[ir.Value | None], prefix: str = PREFIX) -> ir.Node:
+        outputs = [ir.Value(name=v.name and f"{prefix}{v.name}", type=v.type) for v in node.outputs]
+        attributes = [self._attribute(attribute) for attribute in node.attributes.values()]
+        name = f"{prefix}{node.name}"
+        copy = ir.Node(node.domain, node.op_type, inputs, attributes, outputs=outputs, name=name)
         self._graph.append(copy)
         return copy
+
+    def _attribute(self, attribute: ir.Attr) -> ir.Attr:
+        """The attribute for a copy; a body reads from outside what stands here for it."""
+        if attribute.type != ir.AttributeType.GRAPH:
+            return attribute
+        body = attribute.as_graph().clone(allow_outer_scope_values=True)
+        own = set(values_of(body))
+        for node in body:
+            for index, value in enumerate(node.inputs):
+                if value is not None and value not in own:
+                    node.replace_input_with(index, self._input(value))
+        return ir.AttrGraph(attribute.name, body)
 
     def _rounded(self, value: ir.Value, source: ir.Value) -> ir.Value:
         """`value` as the emulation would hand it on, in FLOAT."""
