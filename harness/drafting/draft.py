@@ -87,7 +87,7 @@ def _lines(file: Path, relative: str, draft: Draft) -> Iterator[str]:
         yield from _input_lines(name, part)
     for name in draft.ignored:
         yield from ("", f"[outputs.{_key(name)}]", "# Holds no numbers.", 'compare = "ignore"')
-    yield from _profile_lines(tables["profiles"][0]["shapes"])
+    yield from _profile_lines(tables["profiles"][0])
     yield from _precision_lines()
 
 
@@ -100,10 +100,14 @@ def _input_lines(name: str, part: Mapping[str, Any]) -> Iterator[str]:
     yield f"data = {_table(part['data'])}"
 
 
-def _profile_lines(shapes: Mapping[str, Mapping[str, list[int]]]) -> Iterator[str]:
+def _profile_lines(profile: Mapping[str, Any]) -> Iterator[str]:
     yield from ("", "# Tested at min, opt, max and between. Several profiles are allowed.", "[[profiles]]")
-    for name, ranges in shapes.items():
-        if all(ranges[bound] == ranges["opt"] for bound in _RANGES):
+    for name, axis in profile.get("axes", {}).items():
+        yield f"axes.{_key(name)} = {_table(axis)}"
+    for name, ranges in profile["shapes"].items():
+        if isinstance(ranges, list):
+            yield f"shapes.{_key(name)} = {_value(ranges)}"
+        elif all(ranges[bound] == ranges["opt"] for bound in _RANGES):
             yield f"shapes.{_key(name)} = {_value(ranges['opt'])}"
         else:
             yield f"shapes.{_key(name)} = {_table(ranges)}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from harness.spec.axes import parse
 from harness.spec.check import dtype_name, model_inputs
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ AxisKind = Literal["static", "batch", "side", "length"]
 Values = Mapping[str, float | str]
 """A generator's table as it stands in a spec."""
 
+STATES = re.compile(r"past|cache|prev|mem", re.IGNORECASE)
+"""What inputs are called that earlier steps fill, and that may be empty at first."""
 _NAMELESS = {"", "?", "unk", "None", "-1"}
 _FOLLOWED = {"Cast", "Identity", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "Transpose", "Where", "Clip"}
 _FLAGS = ("mask", "flag", "is_", "use_", "has_")
@@ -26,11 +30,16 @@ _FREE_INTEGERS = 100
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis: `size` if static, else 0 and a `symbol` that axes of equal size share."""
+    """One axis: `size` if static, else 0 and a `symbol` that axes of equal size share.
+
+    `follows`: the size is this expression of the symbols of other axes, which the model's file gives or a
+    trial found.
+    """
 
     kind: AxisKind
     size: int = 0
     symbol: str = ""
+    follows: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,17 +70,44 @@ def _axes(name: str, value: ir.Value) -> Iterator[Axis]:
             yield Axis("static", dim)
             continue
         label = "" if isinstance(dim, int) else str(dim.value or "")
+        if _is_expression(label):
+            yield Axis("length", follows=label)
+            continue
         shared = label not in _NAMELESS and names[label] == 1
-        yield Axis(_kind(label, index, len(dims)), symbol=label if shared else f"{name}[{index}]")
+        yield Axis(
+            _kind(name, label, index, len(dims)), symbol=identifier(label if shared else f"{name}_{index}")
+        )
 
 
-def _kind(label: str, index: int, rank: int) -> AxisKind:
+def _is_expression(label: str) -> bool:
+    """Whether a symbol of the file says how the size follows from others: `past + 1`."""
+    try:
+        found = parse(label)
+    except ValueError:
+        return False
+    return found.name is None and bool(found.names)
+
+
+def identifier(text: str) -> str:
+    """`text` as the name that an axis may have in a spec."""
+    word = re.sub(r"\W", "_", text, flags=re.ASCII)
+    return f"axis_{word}" if not word or word[0].isdigit() or keyword.iskeyword(word) else word
+
+
+def _kind(name: str, label: str, index: int, rank: int) -> AxisKind:
     if re.search(r"batch|^[nNbB]$", label) or (index == 0 and not re.search(r"seq|len|time|frame", label)):
         return "batch"
+    if STATES.search(name) or re.search(r"past|seq|len|time|frame", label):
+        return "length"
     return "side" if rank >= 4 and index >= 2 else "length"
 
 
 def _values(name: str, dtype: str, value: ir.Value) -> Values:
+    lowered = name.lower()
+    if "mask" in lowered:
+        return {"generator": "mask"}
+    if re.search(r"position_?ids|^positions?$", lowered) and "int" in dtype:
+        return {"generator": "positions"}
     if "float" in dtype:
         return {"generator": "normal"}
     low, high = _bounds(name, dtype, value)

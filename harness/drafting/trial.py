@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from harness.data.shapes import cases_of
 from harness.drafting.guesses import Axis, DraftInput, Values
+from harness.drafting.relations import offset, related, states
 from harness.precision import Precision, PrecisionPlan
+from harness.spec.axes import parse
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -22,6 +25,8 @@ MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128)
 SIDES = (224, 64, 32, 48, 128, 256, 320, 640, 96, 299, 16, 8, 1)
 LENGTHS = (32, 16, 64, 8, 128, 1, 2, 4, 48, 80, 100, 160, 256, 400, 512, 1024, 4096, 16000)
 FEW = (32, 48, 64, 128, 224, 320, 1, 2)
+PROBED = (8, 16)
+"""Lengths at which a reading of the axes is tried."""
 SLOW_S, VERY_SLOW_S = 0.3, 2.0
 
 
@@ -58,6 +63,8 @@ class Draft:
     def tables(self) -> dict[str, Any]:
         """`inputs`, `profiles` and `outputs` of the spec."""
         found = {bound: self.shapes(bound) for bound in ("min", "opt", "max", "multiple")}
+        if shared(self.inputs):
+            return self._named()
         shapes = {
             i.name: {
                 **{bound: found[bound][i.name] for bound in ("min", "opt", "max")},
@@ -67,12 +74,47 @@ class Draft:
             }
             for i in self.inputs
         }
-        inputs = {
-            i.name: {"dtype": i.dtype, "batch_axis": batch_axis(i), "data": dict(self.values[i.name])}
+        return {**self._inputs_and_outputs(), "profiles": [{"shapes": shapes}]}
+
+    def _named(self) -> dict[str, Any]:
+        """The same with axes by name, where some hang together."""
+        kinds = _symbols(self.inputs)
+        # Batches were only tried together.
+        first = next((symbol for symbol, kind in kinds.items() if kind == "batch"), "")
+        said = {name for i in self.inputs for a in i.axes if a.follows for name in parse(a.follows).names}
+        names = {s: first if kind == "batch" and s not in said else s for s, kind in kinds.items()}
+        axes = {
+            symbol: {
+                **{bound: getattr(self.ranges, bound)[symbol] for bound in ("min", "opt", "max")},
+                **({"multiple_of": step} if (step := self.ranges.multiple[symbol]) != 1 else {}),
+            }
+            for symbol in dict.fromkeys(names.values())
+        }
+        shapes = {
+            i.name: [a.follows or (names[a.symbol] if a.symbol else a.size) for a in i.axes]
             for i in self.inputs
         }
-        outputs = {name: {"compare": "ignore"} for name in self.ignored}
-        return {"inputs": inputs, "profiles": [{"shapes": shapes}], "outputs": outputs}
+        return {**self._inputs_and_outputs(), "profiles": [{"axes": axes, "shapes": shapes}]}
+
+    def _inputs_and_outputs(self) -> dict[str, Any]:
+        inputs = {
+            i.name: {"dtype": i.dtype, "batch_axis": batch_axis(i), "data": self._data(i)}
+            for i in self.inputs
+        }
+        return {"inputs": inputs, "outputs": {name: {"compare": "ignore"} for name in self.ignored}}
+
+    def _data(self, one: DraftInput) -> dict[str, Any]:
+        values = dict(self.values[one.name])
+        if values.get("generator") == "positions" and (start := offset(one, self.inputs)):
+            values["offset"] = start
+        return values
+
+
+def shared(inputs: Sequence[DraftInput]) -> bool:
+    """Whether axes hang together: a size follows from others, or two inputs have an axis of one name."""
+    axes = [axis for one in inputs for axis in {a.symbol: a for a in one.axes if a.symbol}.values()]
+    twice = len({axis.symbol for axis in axes}) < len(axes)
+    return twice or any(axis.follows for one in inputs for axis in one.axes)
 
 
 def batch_axis(drafted: DraftInput) -> int:
@@ -98,7 +140,8 @@ def explore(path: str, inputs: tuple[DraftInput, ...], budget_s: float) -> Draft
     check_reference(model)
     precisions = precisions_of(to_single(model))
     trial = Trial(model, inputs, time.monotonic() + budget_s)
-    base = trial.base()
+    trial = trial.reading() or trial
+    inputs, base = trial.inputs, trial.base()
     if base is None:
         remark = f"no shape was found that ONNX Runtime runs; last it said: {trial.said}"
         return replace(untried(inputs, remark), precisions=precisions)
@@ -135,6 +178,34 @@ class Trial:
         self._engine = open_model(model)
         self.said, self.seconds = "nothing", 0.0
 
+    @property
+    def inputs(self) -> tuple[DraftInput, ...]:
+        """The inputs, and how their axes are read."""
+        return self._inputs
+
+    def reading(self) -> Trial | None:
+        """This trial with its axes read so that the model runs at two lengths; None if no reading does.
+
+        Axes are taken as the file gives them first, then as `related` would have them.
+        """
+        for inputs in (self._inputs, *related(self._inputs)):
+            if time.monotonic() > self._deadline:
+                return None
+            other = copy.copy(self)
+            other._inputs = inputs
+            if all(other._runs_at(length) for length in PROBED):
+                return other
+        return None
+
+    def _runs_at(self, length: int) -> bool:
+        """Whether the model runs where lengths are `length` and one more than it, and so on."""
+        symbols = _symbols(self._inputs)
+        lengths = [symbol for symbol, kind in symbols.items() if kind == "length"]
+        sizes = {s: {"batch": 1, "side": SIDES[0]}.get(kind, length) for s, kind in symbols.items()}
+        apart = sizes | {symbol: length + k for k, symbol in enumerate(lengths)}
+        values = {i.name: i.values for i in self._inputs}
+        return self._runs(Draft(self._inputs, _fixed(apart), values)) is not None
+
     def base(self) -> Draft | None:
         """The first sizes and values at which the model runs, best with finite outputs."""
         spare: Draft | None = None
@@ -164,8 +235,17 @@ class Trial:
             for ranges in _ranges(base.ranges.opt, symbols, free, multiple, self.seconds):
                 draft = Draft(base.inputs, ranges, base.values, base.remarks)
                 if self._holds(draft):
-                    return draft
+                    return self._emptied(draft)
         return base
+
+    def _emptied(self, draft: Draft) -> Draft:
+        """`draft` with states that are empty at first, where the model takes them so."""
+        found = states(self._inputs)
+        if not found:
+            return draft
+        low = {**draft.ranges.min, **dict.fromkeys(found, 0)}
+        empty = replace(draft, ranges=replace(draft.ranges, min=low))
+        return empty if self._holds(empty) else draft
 
     def steadied(self, draft: Draft) -> Draft:
         """`draft` with the first values whose outputs are finite in all that the suites will feed."""
@@ -231,10 +311,15 @@ def _finite(output: Any) -> bool:
 
 
 def _symbols(inputs: Sequence[DraftInput]) -> dict[str, str]:
-    return {axis.symbol: axis.kind for i in inputs for axis in i.axes if axis.symbol}
+    """Every symbol and its kind; one that expressions alone name is a length."""
+    axes = [axis for i in inputs for axis in i.axes]
+    named = {name: "length" for axis in axes if axis.follows for name in sorted(parse(axis.follows).names)}
+    return named | {axis.symbol: axis.kind for axis in axes if axis.symbol}
 
 
 def _size(axis: Axis, sizes: Sizes, static: int | None) -> int:
+    if axis.follows:
+        return parse(axis.follows).at(sizes) if static is None else static
     return sizes[axis.symbol] if axis.symbol else axis.size if static is None else static
 
 
