@@ -9,6 +9,7 @@
     │   ├── BackendUnavailableError  not installed or not usable here; says how to get it
     │   ├── NotHonouredError         what was asked cannot be given, or was silently not given
     │   ├── BuildError               an engine could not be built
+    │   │   └── NotDeployableError   because the target refuses what the model holds
     │   └── RunError                 an engine could not be loaded or run
     │       ├── DeviceLostError      the GPU is unusable until the process ends
     │       └── DiedError            a child process crashed, hung or ran out of memory
@@ -68,6 +69,10 @@ class NotHonouredError(BackendError):
 
 class BuildError(BackendError):
     """A backend refused or failed to build an engine."""
+
+
+class NotDeployableError(BuildError):
+    """A target refuses what the model holds."""
 
 
 class RunError(BackendError):

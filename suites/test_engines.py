@@ -22,9 +22,18 @@ def test_engine(case, subject, ranges, built, backend_info, record, reproduce):
     }
     verdict = "fail" if audit.problems else "unverified" if audit.unknown else "pass"
     message = "; ".join(audit.problems or audit.unknown)
-    warnings = (*subject.remarks, *ranges.warnings)
-    record(verdict, data=data, message=message, manifest=built.manifest.hash, warnings=warnings)
-    if audit.problems:
+    deployment = subject.deployment
+    if deployment.refused:
+        verdict, message = "not-deployable", "; ".join([deployment.message(), *audit.problems])
+    made = record(
+        verdict,
+        data=data,
+        message=message,
+        manifest=built.manifest.hash,
+        warnings=(*subject.remarks, *deployment.warnings(), *ranges.warnings),
+        caveats=deployment.caveats(),
+    )
+    if made.fails:
         context = "".join(f"\n  {line}" for line in (*subject.remarks, f"reproduce: {reproduce}"))
         pytest.fail(f"{case.spec.name}[{case.precision}]: {message}{context}", pytrace=False)
     assert audit.requested == case.precision

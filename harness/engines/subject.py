@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
+from pydantic import TypeAdapter
 
 from harness.backends.base import Backend
 from harness.calibration.calibrate import Resources, calibrate_cached
@@ -22,12 +23,14 @@ from harness.engines.reference import CachedOutputs, Reference, Source
 from harness.engines.trial import require_survives
 from harness.graph import file as onnx_file
 from harness.graph.walk import all_nodes
+from harness.lowering.deployable import Deployment
 from harness.lowering.emulation.emulate import Recurrence, emulate
 from harness.lowering.formats.single import to_single
 from harness.lowering.lower import lower, quantizable
 from harness.lowering.model import LoweredModel, Ranges
 from harness.lowering.passes.normalise import normalise
-from harness.lowering.refusals import check_reference, tensorrt_refusals
+from harness.lowering.refusals import all_refusals, check_reference
+from harness.lowering.targets import Target
 from harness.options import Options
 from harness.precision import Precision, PrecisionPlan
 from harness.spec.assets import model_path
@@ -46,8 +49,7 @@ CODE = (
 )
 LIBRARIES = ("onnx", "onnx-ir", "numpy", "ml-dtypes")
 """They convert opsets, infer shapes and round weights."""
-REFUSALS = 3
-"""How many of TensorRT's refusals are told."""
+TARGET: TypeAdapter[Target] = TypeAdapter(Target)
 
 
 @dataclass(frozen=True)
@@ -98,17 +100,24 @@ class Subject:
     @property
     def remarks(self) -> tuple[str, ...]:
         """What a user should know of the model, one line each."""
-        wide = () if self.normalised is self.exact else (FLOAT64,)
-        return (*wide, *self._refused())
+        return () if self.normalised is self.exact else (FLOAT64,)
 
-    def _refused(self) -> Iterator[str]:
-        """What TensorRT would refuse, for a backend that does not."""
-        if self.backend.name != "onnxruntime":
-            return
+    @property
+    def target(self) -> Target:
+        """What the model is deployed on: as the options say, else what builds here, else as the spec says."""
+        if self.options.target is not None:
+            return TARGET.validate_python(self.options.target)
+        own = self.backend.name if self.backend.name in ("tensorrt", "tensorrt_rtx") else self.spec.target
+        return TARGET.validate_python(own)
+
+    @cached_property
+    def deployment(self) -> Deployment:
+        """What the target makes of the model; one that is built on here has its say when it builds."""
+        if self.backend.name == self.target:
+            return Deployment(self.target)
         domains = {node.domain for node in all_nodes(self.normalised.graph)}
         plugins = frozenset(domains if self.spec.build.plugins else ())
-        for line in tensorrt_refusals(self.normalised, plugins)[:REFUSALS]:
-            yield f"TensorRT would refuse the model: {line}"
+        return Deployment(self.target, tuple(all_refusals(self.normalised, plugins)))
 
     @cached_property
     def feeds(self) -> Feeds:

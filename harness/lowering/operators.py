@@ -67,39 +67,3 @@ DYNAMIC_QUANTIZATION = frozenset(
 )
 
 QUANTIZED_ARITHMETIC = frozenset({"QLinearConv", "QLinearMatMul"})
-
-NOT_IN_TENSORRT = frozenset(
-    {
-        "Bernoulli",
-        "BitShift",
-        "Col2Im",
-        "Compress",
-        "ConcatFromSequence",
-        "Det",
-        "Gradient",
-        "ImageDecoder",
-        "LabelEncoder",
-        "MaxRoiPool",
-        "MaxUnpool",
-        "MelWeightMatrix",
-        "Multinomial",
-        "Optional",
-        "OptionalGetElement",
-        "OptionalHasElement",
-        "RegexFullMatch",
-        "SequenceAt",
-        "SequenceConstruct",
-        "SequenceEmpty",
-        "SequenceErase",
-        "SequenceInsert",
-        "SequenceLength",
-        "SequenceMap",
-        "SplitToSequence",
-        "StringConcat",
-        "StringNormalizer",
-        "StringSplit",
-        "TfIdfVectorizer",
-        "Unique",
-    }
-)
-"""Operators that TensorRT's ONNX parser does not know."""

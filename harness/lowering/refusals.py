@@ -2,38 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import onnx_ir as ir
 
 from harness.errors import ModelError, shorten
 from harness.graph.walk import all_nodes, subgraphs
+from harness.lowering.deployable import Refusal
 from harness.lowering.operators import (
     DYNAMIC_QUANTIZATION,
-    NOT_IN_TENSORRT,
     QDQ,
     QUANTIZED_ARITHMETIC,
     WEIGHTED,
 )
+from harness.lowering.parser_rules import refusals
+from harness.lowering.targets import Target
 
+NESTED = "an If in an If that a graph input decides"
 _NO_LIMIT = 2**31 - 1
 _KNOWN_TYPES = frozenset({ir.DataType.INT8, ir.DataType.FLOAT8E4M3FN, ir.DataType.INT4})
 
 Rule = Callable[[ir.Node], Iterator[str]]
 
 
-def tensorrt_refusals(model: ir.Model, plugins: frozenset[str] = frozenset()) -> list[str]:
-    """What TensorRT would refuse in the normalised `model`, one line each; empty where nothing is known.
+def tensorrt_refusals(
+    model: ir.Model, plugins: frozenset[str] = frozenset(), *, rtx: bool = False
+) -> list[str]:
+    """What every TensorRT, or TensorRT-RTX, would refuse in the normalised `model`, one line each.
 
-    `plugins` are the domains for which a plugin is loaded.  Q/DQ with zero points other than 0 or of
-    unsigned codes, dynamic quantization, operators of integer arithmetic and of sequences or strings, custom
-    domains, Loops without a trip limit, and Ifs nested in an If that a graph input decides.
+    Empty where nothing is known.  `plugins` are the domains for which a plugin is loaded.
     """
-    rules: tuple[Rule, ...] = (_quantization, _operators, _loops, _nested_ifs)
-    found = [line for node in all_nodes(model.graph) for rule in rules for line in rule(node)]
-    custom = {node.domain for node in all_nodes(model.graph) if node.domain} - plugins
-    return found + [f"the operators of domain {shorten(domain)} need a plugin" for domain in sorted(custom)]
+    target: Target = "tensorrt_rtx" if rtx else "tensorrt"
+    return list(dict.fromkeys(one.line for one in all_refusals(model, plugins) if one.by(target)))
+
+
+def all_refusals(model: ir.Model, plugins: frozenset[str] = frozenset()) -> list[Refusal]:
+    """What any target refuses in the normalised `model`.
+
+    Q/DQ with zero points other than 0 or of unsigned codes, dynamic quantization, operators of integer
+    arithmetic, Loops without a trip limit, Ifs nested in an If that a graph input decides; and what
+    `parser_rules` knows of single nodes.
+    """
+    found = [
+        Refusal(reason, way_out, node=node.name or "")
+        for node in all_nodes(model.graph)
+        for rule, way_out in _RULES.items()
+        for reason in rule(node)
+    ]
+    nested = [one for node in all_nodes(model.graph) for one in _nested_ifs(node)]
+    return [*found, *nested, *refusals(model, plugins)]
 
 
 def check_reference(model: ir.Model) -> None:
@@ -51,38 +69,33 @@ def check_quantization(model: ir.Model) -> None:
     """Raise ModelError where `model` brings along a quantization that TensorRT refuses."""
     for node in all_nodes(model.graph):
         for line in _quantization(node):
-            raise ModelError(f"TensorRT would refuse the model's own quantization: {line}")
+            where = f"node {shorten(node.name)}: {line}"
+            raise ModelError(f"TensorRT would refuse the model's own quantization: {where}")
 
 
 def _quantization(node: ir.Node) -> Iterator[str]:
-    label = f"node {shorten(node.name)}"
     if node.op_type in DYNAMIC_QUANTIZATION:
-        yield f"{label}: dynamic quantization ({node.op_type})"
+        yield f"dynamic quantization ({node.op_type})"
     elif node.op_type in QUANTIZED_ARITHMETIC:
-        yield f"{label}: {node.op_type} instead of Q/DQ around a float operator"
+        yield f"{node.op_type} instead of Q/DQ around a float operator"
     elif node.op_type in QDQ and not node.domain:
-        yield from _zero_point(node, label)
+        yield from _zero_point(node)
 
 
-def _zero_point(node: ir.Node, label: str) -> Iterator[str]:
+def _zero_point(node: ir.Node) -> Iterator[str]:
     given = node.inputs[2] if len(node.inputs) > 2 else None
     codes = node.outputs[0] if node.op_type == "QuantizeLinear" else node.inputs[0]
     dtype = None if codes is None else codes.dtype
     if dtype == ir.DataType.INT32:
-        yield f"{label}: INT32 codes, as of a quantized bias"
+        yield "INT32 codes, as of a quantized bias"
     elif dtype is not None and dtype not in _KNOWN_TYPES:
-        yield f"{label}: codes of type {dtype.name}"
+        yield f"codes of type {dtype.name}"
     if given is None:
         return
     if given.const_value is None:
-        yield f"{label}: a zero point that is computed"
+        yield "a zero point that is computed"
     elif np.any(given.const_value.numpy().astype(np.float32)):
-        yield f"{label}: a zero point other than 0"
-
-
-def _operators(node: ir.Node) -> Iterator[str]:
-    if node.op_type in NOT_IN_TENSORRT and not node.domain:
-        yield f"node {shorten(node.name)}: TensorRT has no {node.op_type}"
+        yield "a zero point other than 0"
 
 
 def _loops(node: ir.Node) -> Iterator[str]:
@@ -91,16 +104,16 @@ def _loops(node: ir.Node) -> Iterator[str]:
     limit = node.inputs[0]
     constant = None if limit is None or limit.const_value is None else int(limit.const_value.numpy().max())
     if limit is None or (constant is not None and constant >= _NO_LIMIT):
-        yield f"node {shorten(node.name)}: a Loop without a trip limit"
+        yield "a Loop without a trip limit"
 
 
-def _nested_ifs(node: ir.Node) -> Iterator[str]:
+def _nested_ifs(node: ir.Node) -> Iterator[Refusal]:
     if node.op_type != "If" or node.domain or not _from_input(node.inputs[0]):
         return
     for graph in subgraphs(node):
         for inner in all_nodes(graph):
             if inner.op_type == "If" and not inner.domain:
-                yield f"node {shorten(inner.name)}: an If in an If that a graph input decides"
+                yield Refusal(NESTED, "export one branch, or decide by a constant", node=inner.name or "")
 
 
 def _from_input(value: ir.Value | None) -> bool:
@@ -117,3 +130,10 @@ def _from_input(value: ir.Value | None) -> bool:
         if maker is not None and maker.op_type not in ("Shape", "Size"):
             stack.extend(maker.inputs)
     return False
+
+
+_RULES: Mapping[Rule, str] = {
+    _quantization: "quantize with symmetric INT8 Q/DQ, or give the float model, which is quantized here",
+    _loops: "export with a constant limit, as `for` of a known length, or unroll it",
+}
+"""Rules that more than one room asks, with the way out."""

@@ -23,7 +23,7 @@ from harness.options import Options
 from harness.plugin import selection, xfails
 from harness.plugin.heartbeat import Heartbeat
 from harness.plugin.keys import BEAT, RECORDS, RUN
-from harness.plugin.outcome import ONE_LINE, ToldOnce, checked, fail_regressed, lost, one_line, phase
+from harness.plugin.outcome import ONE_LINE, ToldOnce, checked, fail_regressed, lost, one_line, phase, refused
 from harness.plugin.parallel import Parallel, worker_count
 from harness.plugin.run import Run
 from harness.plugin.selection import Case
@@ -206,6 +206,7 @@ def pytest_runtest_makereport(
     # Plain data in the report's __dict__ crosses xdist's processes; user_properties would fill JUnit's XML.
     report.__dict__["trt_records"] = item.stash.get(RECORDS, [])
     report.__dict__["trt_checked"] = checked(call)
+    report.__dict__["trt_refused"] = refused(call)
     item.stash[RECORDS] = []
     if report.passed and report.when == "call":
         fail_regressed(report, item.config.stash[RUN])

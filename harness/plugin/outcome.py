@@ -49,7 +49,8 @@ def checked(call: pytest.CallInfo[None]) -> bool:
 def phase(report: pytest.TestReport) -> Phase:
     """What one report says, without pytest's types."""
     records, checked = getattr(report, "trt_records", ()), getattr(report, "trt_checked", False)
-    return Phase(_outcome(report), report.duration, _message(report), records, checked)
+    refused = getattr(report, "trt_refused", False)
+    return Phase(_outcome(report), report.duration, _message(report), records, checked, refused)
 
 
 def fail_regressed(report: pytest.TestReport, run: Run) -> None:
@@ -78,6 +79,14 @@ def chained(error: BaseException) -> str:
             stack += [f"    {line}" for line in link.stack.splitlines()]
         link = link.__cause__
     return "\n".join(["\n  because of ".join(lines), *stack])
+
+
+def refused(call: pytest.CallInfo[None]) -> bool:
+    """Whether the target refused the model."""
+    link = call.excinfo.value if call.excinfo else None
+    while link is not None and not isinstance(link, errors.NotDeployableError):
+        link = link.__cause__
+    return link is not None
 
 
 def lost(call: pytest.CallInfo[None]) -> bool:

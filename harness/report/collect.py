@@ -22,7 +22,7 @@ from harness.report.results import JOURNAL, Results, TestOutcome
 class Phase:
     """One phase of one test as reported: `outcome` is a TestOutcome's, `records` are JSON.
 
-    `checked`: where it failed, a check did, not the code around it.
+    `checked`: where it failed, a check did, not the code around it; `refused`: the target refused the model.
     """
 
     outcome: str
@@ -30,6 +30,7 @@ class Phase:
     message: str = ""
     records: Sequence[Mapping[str, Any]] = ()
     checked: bool = False
+    refused: bool = False
 
 
 @dataclass
@@ -145,7 +146,7 @@ def worst_of(phases: Sequence[Phase]) -> Phase:
 def untold(worst: Phase, told: Sequence[Record]) -> Verdict | None:
     """The verdict of a test, by its worst phase, that the records which it told do not give."""
     if worst.outcome in ("failed", "error", "xfailed") and not any(r.fails for r in told):
-        return "fail" if worst.checked else "error"
+        return "not-deployable" if worst.refused else "fail" if worst.checked else "error"
     silent: Mapping[str, Verdict] = {"skipped": "skipped", "passed": "pass"}
     return None if told else silent.get(worst.outcome)
 

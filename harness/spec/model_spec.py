@@ -13,6 +13,7 @@ from typing import Annotated
 from pydantic import Field, PrivateAttr, model_validator
 from pydantic_core import PydanticCustomError
 
+from harness.lowering.targets import Target
 from harness.precision import TOLERANCES, Precision, PrecisionPlan, Tolerance
 from harness.spec.axes import parse
 from harness.spec.loop import LoopSpec
@@ -78,6 +79,7 @@ class ModelSpec(Part):
     benchmark: BenchmarkSpec = BenchmarkSpec()
     build: BuildSpec = BuildSpec()
     exceptions: tuple[PropertyException, ...] = ()
+    target: Target = "tensorrt"
     _path: Path | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")

@@ -18,7 +18,7 @@ from harness.options import Options
 from harness.plugin.preflight import check_spec
 from harness.spec.file import read_spec
 from tests.helpers.models import linear_model
-from tests.helpers.project import SUITES, write_project
+from tests.helpers.project import SUITES, only_run, write_project
 
 ML = "ai.onnx.ml"
 SCORES = [0.5, -1.0, 0.25, 2.0, 1.0, 0.5, -0.5, 0.125, 1.5, -2.0, 0.75, 1.0]
@@ -56,7 +56,25 @@ def test_a_drafted_spec_ignores_labels_in_words_and_runs(project):
     write_classifier(project.path / "model.onnx")
     assert main(["init", str(project.path / "model.onnx")]) == 0
     assert read_spec(project.path / "spec.toml").outputs["label"].compare == "ignore"
-    run(project, "--trt-precision=fp32").assert_outcomes(passed=4)
+    run(project, "--trt-precision=fp32", "--trt-target=onnxruntime").assert_outcomes(passed=4)
+
+
+def test_what_tensorrt_would_refuse_is_not_green(project):
+    write_classifier(project.path / "model.onnx")
+    assert main(["init", str(project.path / "model.onnx")]) == 0
+    result = run(project, "--trt-precision=fp32")
+    result.assert_outcomes(failed=1, passed=3)
+    result.stdout.fnmatch_lines(
+        [
+            "model?fp32?: tensorrt refuses it:",
+            "  node *: * of domain 'ai.onnx.ml' needs a plugin; export with operators of ONNX: *",
+            "model * fp32 * not-deployable *",
+        ]
+    )
+    assert "not-deployable" in (only_run(project) / "summary.md").read_text().replace("\\", "")
+    allowed = run(project, "--trt-precision=fp32", "--trt-allow=not-deployable")
+    allowed.assert_outcomes(passed=4)
+    allowed.stdout.fnmatch_lines(["model * fp32 * not-deployable * not-deployable is allowed"])
 
 
 def test_weights_that_nothing_reads_are_no_obstacle(project):
@@ -74,8 +92,9 @@ def test_a_precision_that_nothing_has_is_told_with_what_tensorrt_would_say(proje
     result = run(project, "--trt-precision=fp16", "-k", "test_engine")
     result.stdout.fnmatch_lines(
         [
-            "model?fp16?: fp16 was asked, no node of 1 is fp16; the commonest reason: custom domain *.ml",
-            "  TensorRT would refuse the model: the operators of domain 'ai.onnx.ml' need a plugin",
+            "model?fp16?: tensorrt refuses it:",
+            "  node *: * of domain 'ai.onnx.ml' needs a plugin; export with operators of ONNX: *; "
+            "fp16 was asked, no node of 1 is fp16; the commonest reason: custom domain *.ml",
             "  reproduce: *",
         ]
     )

@@ -42,7 +42,7 @@ from harness.backends.tensorrt.origin import Origin
 from harness.backends.tensorrt.rtx import gpu_refusal, plan_refusal, targets_for
 from harness.backends.tensorrt.run.engine import TensorRTEngine
 from harness.backends.tensorrt.tasks import again, refusals, task_of
-from harness.errors import BackendError, BuildError, NotHonouredError, RunError
+from harness.errors import BackendError, BuildError, NotDeployableError, NotHonouredError, RunError
 from harness.graph import file as onnx_file
 from harness.isolation.parent import isolated
 from harness.options import default_cache_dir
@@ -112,8 +112,8 @@ class TensorRTBackend:
         what = f"{request.name}[{lowered.plan.precision}]"
         if why := self.refusal(lowered.plan.precision, request.options):
             raise NotHonouredError(f"{what}: {why}")
-        if reasons := refusals(lowered, request.options):
-            raise BuildError(f"{what}: {self.bindings}: {'; '.join(reasons)}")
+        if reasons := refusals(lowered, request.options, rtx=self.bindings.rtx):
+            raise NotDeployableError(f"{what}: {self.bindings}: {'; '.join(reasons)}")
         model = self._parsed(fence(lowered.model), what)
         onnx_file.write(without_words(model) if request.options.typing == "weak" else model, folder / ONNX)
         task = task_of(request, self._aimed(request.options))

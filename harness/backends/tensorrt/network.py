@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.backends.tensorrt.log import Log, words
-from harness.errors import BuildError
+from harness.errors import BuildError, NotDeployableError
 from harness.spec.model_spec import Profile, ShapeRange
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def parse_onnx(parser: trt.OnnxParser, log: Log, path: Path) -> None:
     if parser.parse_from_file(str(path)) and parser.num_errors == 0:
         return
     errors = [_parser_error(parser.get_error(index)) for index in range(parser.num_errors)]
-    raise BuildError("the ONNX parser refuses it: " + ("; ".join(errors) or words(log.messages)))
+    raise NotDeployableError("the ONNX parser refuses it: " + ("; ".join(errors) or words(log.messages)))
 
 
 def _parser_error(error: trt.ParserError) -> str:

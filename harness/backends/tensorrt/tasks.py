@@ -51,10 +51,11 @@ def again(folder: Path, task: BuildTask) -> tuple[BuildTask, Aids]:
     return replace(task, options=options), Aids(calibration=CalibrationData(method, lambda: ()))
 
 
-def refusals(lowered: LoweredModel, options: BuildSpec) -> list[str]:
+def refusals(lowered: LoweredModel, options: BuildSpec, *, rtx: bool) -> list[str]:
     """What TensorRT would refuse in the model; plugins, where there are any, may bring any domain."""
     domains = {node.domain for node in all_nodes(lowered.model.graph)}
-    return tensorrt_refusals(lowered.model, frozenset(domains) if options.plugins else frozenset())
+    plugins = frozenset(domains) if options.plugins else frozenset[str]()
+    return tensorrt_refusals(lowered.model, plugins, rtx=rtx)
 
 
 def kept_by_plan(lowered: LoweredModel) -> tuple[str, ...]:

@@ -229,7 +229,7 @@ ENDLESS = """g (float[4] x, bool go, int64 n) => (float[4] y) {
     [
         (
             "g (float[4] x) => (float[4] y) { y = custom.Odd(x) }",
-            ["the operators of domain 'custom' need a plugin"],
+            ["node 'Odd_y': Odd of domain 'custom' needs a plugin"],
         ),
         (
             "g (float[4] x) => (float[4] y, int64[4] i) { [u] y, i = Unique(x) }",

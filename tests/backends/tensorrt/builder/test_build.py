@@ -16,7 +16,7 @@ from harness.backends.tensorrt.audit.record import PLAN, read_layers, read_origi
 from harness.backends.tensorrt.backend import TensorRTBackend
 from harness.backends.tensorrt.bindings import Bindings
 from harness.backends.tensorrt.builder.build import BuildTask, build
-from harness.errors import BuildError, NotHonouredError, RunError
+from harness.errors import BuildError, NotDeployableError, NotHonouredError, RunError
 from harness.precision import Precision
 from harness.spec.model_spec import BuildSpec, Profile, ShapeRange
 from tests.helpers.lowering import model
@@ -250,7 +250,7 @@ def test_a_plugin_that_does_not_load_is_named(backend: TensorRTBackend, tmp_path
 
 def test_what_tensorrt_refuses_is_said_before_building(backend: TensorRTBackend, tmp_path: Path) -> None:
     odd = model("g (float[N, 3, H, W] x) => (float[N, 3, H, W] y) { y = custom.Thing (x) }")
-    with pytest.raises(BuildError, match="the operators of domain 'custom' need a plugin"):
+    with pytest.raises(NotDeployableError, match="Thing of domain 'custom' needs a plugin"):
         backend.build(request(Precision.FP32, source=odd), tmp_path)
     assert not list(tmp_path.iterdir())
 
