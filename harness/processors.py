@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 CGROUPS, MEMBERSHIP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
@@ -28,7 +28,29 @@ def limited() -> int | None:
 
 def allowed() -> tuple[int, ...]:
     """The numbers of the processors that the affinity allows; empty where the system does not tell."""
-    return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(sorted(os.sched_getaffinity(0)))
+    import psutil
+
+    asked = getattr(psutil.Process(), "cpu_affinity", None)  # Windows has it, macOS does not
+    try:
+        return tuple(sorted(asked())) if asked else ()
+    except (psutil.Error, OSError):
+        return ()
+
+
+def restrict(numbers: Iterable[int]) -> bool:
+    """Keep this process on the processors `numbers`; whether the system can."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, numbers)
+        return True
+    import psutil
+
+    asked = getattr(psutil.Process(), "cpu_affinity", None)
+    if asked is None:
+        return False
+    asked(list(numbers))
+    return True
 
 
 def limits() -> Iterator[float]:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from harness import processors
 from harness.backends import packages
+from harness.doctor.system import stand_ins
 from harness.errors import BackendError, HarnessError
 
 State = Literal["ok", "no", "trap"]
@@ -48,6 +49,7 @@ def examine(engines: Iterable[Path] = ()) -> list[Finding]:
     installed = installed_versions(PACKAGES + tuple(name for pair in PAIRS for name in pair))
     found = [Finding("ok", "python", f"{platform.python_version()} on {platform.platform()}")]
     found.append(_processors())
+    found += [Finding("no", "system", text) for text in stand_ins()]
     found += [Finding("ok", name, installed[name]) for name in PACKAGES if name in installed]
     found += package_traps(installed)
     found += _gpu()

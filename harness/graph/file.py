@@ -5,6 +5,7 @@ Weights are not copied when models are cloned; external data stays in its file, 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -98,11 +99,14 @@ def _allow_maps(model: ir.Model) -> None:
     count = sum(isinstance(value.const_value, ir.ExternalTensor) for value in values)
     if not count:
         return
-    import resource
-
+    try:
+        import resource
+    except ImportError:  # Windows counts no descriptors for maps
+        return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if resource.RLIM_INFINITY not in (soft, hard):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft + count, hard), hard))
+        with contextlib.suppress(ValueError, OSError):  # macOS has a bound of its own below the hard limit
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft + count, hard), hard))
 
 
 def _sort(model: ir.Model, path: Path) -> None:

@@ -10,16 +10,17 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import selectors
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from harness import processors
 from harness.errors import DiedError, RunError
 from harness.isolation import start
+from harness.isolation.pipes import readable
+from harness.isolation.watch import Watch, die_with_parent, limit_memory
 
 FINE, RAISED = b".", b"!"
 IDLE_S = 30.0
@@ -70,7 +71,7 @@ class Child:
         except BrokenPipeError:
             return self._process.wait()
         try:
-            answered = _readable(done, limit_s)
+            answered = readable(done, limit_s)
         except BaseException:  # Ctrl-C: nobody waits for the answer any more
             self.end()
             raise
@@ -95,18 +96,10 @@ class Child:
         return self._process.stdin, self._process.stdout
 
 
-def _readable(pipe: IO[bytes], limit_s: float) -> bool:
-    """Whether `pipe` has something, or its end, within `limit_s`; `select` takes no descriptor above 1023."""
-    with selectors.DefaultSelector() as waiting:
-        waiting.register(pipe, selectors.EVENT_READ)
-        return bool(waiting.select(limit_s))
-
-
 def surroundings() -> tuple[Any, ...]:
     """What a child takes over from its parent when it starts."""
     variables = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
-    cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
-    return os.getpid(), variables, list(sys.path), os.getcwd(), cpus
+    return os.getpid(), variables, list(sys.path), os.getcwd(), processors.allowed()
 
 
 def _told() -> dict[str, Any]:
@@ -128,18 +121,22 @@ def serve() -> None:
 
     calls, done = os.fdopen(os.dup(0), "rb", buffering=0), os.dup(1)
     faulthandler.enable(all_threads=False)
-    _die_with_parent()
-    while _readable(calls, IDLE_S) and (line := calls.readline()):
-        os.write(done, _serve_one(Path(os.fsdecode(line[:-1]))))
+    watch = Watch(None if die_with_parent() else os.getppid())
+    if watch.parent is not None:
+        watch.start()
+    while readable(calls, IDLE_S) and (line := calls.readline()):
+        os.write(done, _serve_one(Path(os.fsdecode(line[:-1])), watch))
     os._exit(0)
 
 
-def _serve_one(folder: Path) -> bytes:
+def _serve_one(folder: Path, watch: Watch) -> bytes:
     import faulthandler
 
     _redirect(folder / SAID)
     function, args, timeout_s, memory_bytes = pickle.loads((folder / CALL).read_bytes())  # noqa: S301
-    _limit(memory_bytes)
+    watch.memory_bytes = None if limit_memory(memory_bytes) else memory_bytes
+    if watch.memory_bytes is not None and not watch.is_alive():
+        watch.start()
     faulthandler.dump_traceback_later(timeout_s, exit=True)
     raised, answer = _pickled(function, args, memory_bytes)
     faulthandler.cancel_dump_traceback_later()
@@ -183,21 +180,3 @@ def _pickled_error(error: BaseException, trace: str) -> bytes:
 def name_of(function: Callable[..., object]) -> str:
     """The function as messages name it."""
     return getattr(function, "__qualname__", repr(function))
-
-
-def _limit(memory_bytes: int | None) -> None:
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # Not RLIMIT_AS: runtimes map far more than they use.  The hard limit stays: the next call has its own.
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    known = [limit for limit in (memory_bytes, hard) if limit not in (None, resource.RLIM_INFINITY)]
-    resource.setrlimit(resource.RLIMIT_DATA, (min(known, default=hard), hard))
-
-
-def _die_with_parent() -> None:
-    import ctypes
-
-    if sys.platform.startswith("linux"):
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)

@@ -16,11 +16,14 @@ from typing import Any, TypeVar
 
 from harness.errors import DiedError
 from harness.isolation.child import ANSWER, CALL, SAID, Child, name_of, surroundings
+from harness.isolation.watch import FULL
 
 Result = TypeVar("Result")
 STACK_LINES = 12
 SHARE_OF_MEMORY = 0.9
 GRACE_S = 10.0
+WINDOWS = {0xC0000005: "access violation", 0xC00000FD: "stack overflow", 0xC0000409: "abort"}
+"""Exit statuses by which Windows tells how a process died."""
 _FAULTS = ("Fatal Python error", "Timeout (")
 _idle: list[Child] = []
 
@@ -104,9 +107,19 @@ def _death(status: int | None, said: str, timeout_s: float, memory_bytes: int | 
     limit = f" (memory limit {memory_bytes} bytes)" if memory_bytes else ""
     if status is None or (status == 1 and "Timeout (" in said):
         return f"did not finish within {timeout_s:g} s{_frame(said)}"
+    if status == FULL:
+        return f"ran out of memory{limit}; it was watched, for want of a limit of the system{_frame(said)}"
     if status < 0:
-        return f"died of {signal.Signals(-status).name}{limit}{_frame(said)}"
-    return f"ended with exit status {status}{limit}{_frame(said)}"
+        return f"died of {_signal(-status)}{limit}{_frame(said)}"
+    named = f" ({WINDOWS[status]})" if status in WINDOWS else ""
+    return f"ended with exit status {status}{named}{limit}{_frame(said)}"
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _stack(said: str) -> str:

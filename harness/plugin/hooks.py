@@ -61,7 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
             collector = run.start_report(config.rootpath)
         config.option.xmlpath = getattr(config.option, "xmlpath", None) or str(collector.folder / "junit.xml")
         # Descriptor 1 is the terminal's here; during tests it is the capture's.
-        terminal = os.fdopen(os.dup(1), "w")
+        terminal = os.fdopen(os.dup(1), "w", errors="backslashreplace")
         config.add_cleanup(terminal.close)
         config.stash[BEAT] = Heartbeat(lambda text: print(text, end="", file=terminal, flush=True))
         if config.pluginmanager.hasplugin("dsession") or config.pluginmanager.hasplugin("xdist"):

@@ -89,9 +89,15 @@ def write_fp32_nodes(path: str | os.PathLike[str], precision: Precision, names: 
     part["fp32_nodes"].extend(list(names))
     for item in [tomlkit.nl()] if fresh and isinstance(part, Table) else trivia:
         part.add(item)
-    text = tomlkit.dumps(document)
+    text = _with_ends_of(text, tomlkit.dumps(document))
     parse_spec(text, file)
     _replace(file, text)
+
+
+def _with_ends_of(before: str, after: str) -> str:
+    """`after` with the line ends of `before`: those of Windows where it has any."""
+    lines = after.replace("\r\n", "\n")
+    return lines.replace("\n", "\r\n") if "\r\n" in before else lines
 
 
 def write_spec(spec: ModelSpec, path: Path) -> Path:

@@ -22,8 +22,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from harness.errors import CacheError
 from harness.storage.files import (
     FORMAT,
@@ -38,6 +36,7 @@ from harness.storage.files import (
     write_manifest,
     write_synced,
 )
+from harness.storage.locks import FileLock, Timeout
 
 JSON = None | bool | int | float | str | Sequence["JSON"] | Mapping[str, "JSON"]
 Make = Callable[[Path], Mapping[str, JSON]]
@@ -92,10 +91,10 @@ class Cache:
 
     def _locked(self, place: _Place, make: Make) -> Entry:
         try:
-            with filelock.FileLock(place.lock, timeout=self.timeout_s):
+            with FileLock(place.lock, timeout=self.timeout_s):
                 found = place.read()
                 return found if isinstance(found, Entry) else place.write(make, found)
-        except filelock.Timeout as error:
+        except Timeout as error:
             raise CacheError(f"{place.lock}: held by another process for {self.timeout_s:g} s") from error
         except NotImplementedError as error:
             raise OSError(errno.ENOTSUP, "the file system has no locks", str(place.lock)) from error

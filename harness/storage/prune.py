@@ -10,9 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import filelock
-
 from harness.storage.files import MANIFEST, last_used_s
+from harness.storage.locks import FileLock, Timeout
 
 DAY_S = 86400.0
 
@@ -42,12 +41,12 @@ def remove(item: Item) -> bool:
     name = item.path.name.removeprefix(".")[:64]
     lock = item.path.with_name(f"{name}.lock")
     try:
-        with filelock.FileLock(lock, timeout=0):
+        with FileLock(lock, timeout=0):
             if time.time() - last_used_s(item.path) < item.unused_s:
                 return False
             shutil.rmtree(item.path)
             lock.unlink(missing_ok=True)
-    except (filelock.Timeout, OSError):
+    except (Timeout, OSError):
         return False
     return True
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness import processors
 from harness.errors import BackendUnavailableError
 from harness.isolation import start
 
@@ -103,7 +104,6 @@ def settle(told: Mapping[str, Any], environment: MutableMapping[str, str]) -> No
     """Let this process, which has not used CUDA yet, see only what it was told."""
     if GPU in told:
         environment["CUDA_VISIBLE_DEVICES"] = told[GPU]
-    if told.get(CPUS) and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, told[CPUS])
+    if told.get(CPUS) and processors.restrict(told[CPUS]):
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
             environment.setdefault(name, str(len(told[CPUS])))

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
-
 from harness.errors import BuildError
+from harness.storage.locks import FileLock
 
 if TYPE_CHECKING:
     import tensorrt as trt
