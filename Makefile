@@ -2,6 +2,7 @@
 #
 #   make suites    validate the models in suites/models        BACKEND=tensorrt_rtx  ARGS='--trt-model mnist_cnn'
 #   make test      run the harness's own tests                 ARGS='-m "not slow"'
+#   make contact   try every feature of TensorRT that is used on a tiny network        BACKEND=tensorrt
 #   make zoo       fetch the models that are not committed; `make suites` then validates them too
 #   make lint      ruff, mypy and the import contracts
 #   make spoil     some 400 faults in every model's engines: which pass? (an hour)     ARGS='--model detector'
@@ -24,13 +25,17 @@ extra := $(extra_of_$(BACKEND))
 installed := $(VENV)/.installed$(if $(extra),-$(extra))
 
 .DEFAULT_GOAL := suites
-.PHONY: suites test zoo lint fuzz spoil mutants clean
+.PHONY: suites test zoo lint fuzz spoil mutants clean contact
 
 suites: $(installed)
 	$(bin)/python -m pytest suites/ $(if $(BACKEND),--trt-backend=$(BACKEND)) $(ARGS)
 
 test: $(VENV)/.installed-dev
 	$(bin)/python -m pytest tests/ $(ARGS)
+
+contact: $(installed)
+	mkdir -p reports
+	$(bin)/trt-harness doctor --try --save reports/first-contact.zip
 
 zoo: $(VENV)/.installed
 	$(bin)/trt-harness fetch suites/models

@@ -3,6 +3,7 @@
 # ruff: noqa: ARG002 - a double has the parameters of what it stands for
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -124,7 +125,9 @@ class Context:
     def _run(self) -> bool:
         feeds = {name: self._read(name) for name in self.shapes}
         values = self._compute(feeds)
-        self._show(feeds)
+        debug = {name: values.pop(name) for name in self.engine.faults.debug}
+        self._show(debug)
+        self._show({f"shown_{name}": value for name, value in feeds.items()})
         return all(self._write(name, value) for name, value in values.items())
 
     def _inputs(self) -> list[str]:
@@ -190,25 +193,21 @@ class Context:
         except Exception:  # noqa: BLE001 - the bindings do so
             return None
 
-    def _show(self, feeds: Mapping[str, NDArray[Any]]) -> None:
-        """Shows each input as a debug tensor on the device; what the listener answers is dropped."""
+    def _show(self, tensors: Mapping[str, NDArray[Any]]) -> None:
+        """Shows tensors on the device, under the names of fused graphs where these are asked for."""
         if self.listener is None or not (self.debugging or self.unfused_tensors_debug_state):
             return
         api, stream = self.engine.api, self.engine.faults.stream
-        for name in feeds:
-            shown = f"shown_{name}.1_15_myl0" if self.unfused_tensors_debug_state else f"shown_{name}"
-            data = to_bytes(self._kind(name), feeds[name].astype(numpy_type(self._kind(name))))
+        for name, value in tensors.items():
+            shown = f"{name}.1_15_myl0" if self.unfused_tensors_debug_state else name
+            kind = self._kind(name.removeprefix("shown_")) if name.startswith("shown_") else "FLOAT"
+            data = to_bytes(kind, value.astype(numpy_type(kind)))
             address = self.device.allocate(data.nbytes)
-            self.device.later(
-                stream, lambda a=address, d=data: host_view(a, d.nbytes).__setitem__(slice(None), d)
-            )
-            shape, kind = api.Dims(list(feeds[name].shape)), self.engine.get_tensor_dtype(name)
-            self._called(
-                self.listener.process_debug_tensor,
-                address,
-                api.TensorLocation.DEVICE,
-                kind,
-                shape,
-                shown,
-                stream,
-            )
+            self.device.later(stream, functools.partial(_put, address, data))
+            place, dtype = api.TensorLocation.DEVICE, getattr(api.DataType, kind)
+            heard = (address, place, dtype, api.Dims(list(value.shape)), shown, stream)
+            self._called(self.listener.process_debug_tensor, *heard)
+
+
+def _put(address: int, data: NDArray[Any]) -> None:
+    host_view(address, data.nbytes)[:] = data

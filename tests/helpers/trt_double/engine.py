@@ -42,7 +42,7 @@ class Faults:
     The plan opens only with the library `plugin` in the runtime's registry, and where it may run `host_code`.
     The tensors `on_host` are shapes, in host memory.  `inconsistent`: shapes cannot be computed.  `formats`
     are memory formats other than LINEAR; debug tensors come on `stream`.  `dtypes` are types that inputs and
-    outputs have instead of the model's.
+    outputs have instead of the model's; `debug` are outputs of the model that are shown as debug tensors.
     """
 
     calls: tuple[str, ...] = ()
@@ -57,6 +57,7 @@ class Faults:
     formats: Mapping[str, str] = field(default_factory=dict)
     stream: int = 7
     dtypes: Mapping[str, str] = field(default_factory=dict)
+    debug: tuple[str, ...] = ()
 
 
 @dataclass
@@ -122,7 +123,7 @@ class Engine:
         self.logger: Any = None
         self.nodes = {
             **{i.name: i for i in self.session.get_inputs()},
-            **{o.name: o for o in self.session.get_outputs()},
+            **{o.name: o for o in self.session.get_outputs() if o.name not in faults.debug},
         }
         self.contexts = 0
         self.settings: list[Any] = []
@@ -212,6 +213,7 @@ class Inspector:
 def session_of(model: ir.Model) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return ort.InferenceSession(
         to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
@@ -235,6 +237,8 @@ def double(
         "ILogger",
         "TensorIOMode",
         "TensorLocation",
+        "TensorFormat",
+        "DataType",
         "IOutputAllocator",
         "IDebugListener",
         "LayerInformationFormat",
