@@ -21,6 +21,7 @@ ALLOWABLE = (
     "reference-limited", "not-deployable", "export-suspect",
 )  # fmt: skip
 """Those of `harness.records`, held together by the same test."""
+GATES = ("normal", "strict")
 DEFAULT_LAYER_MEMORY = "512MiB"
 
 
@@ -90,6 +91,8 @@ FLAGS: tuple[Flag, ...] = (
          "latency regressed against it (default: none)"),
     _many("--trt-allow-missing", "GLOB", "model, or case as it is printed, repeatable: what of the baseline "
           "may be gone, renamed or skipped (default: none)"),
+    _one("--trt-gate", "NAME", f"one of {', '.join(GATES)}: whether a baseline of a single run may fail a "
+         "latency, although it shows no noise from run to run (default: normal, which warns)", "normal"),
     _switch("--trt-search-fp32", "search the nodes that must stay FP32 for every case whose outputs are "
             "precision-limited, and propose them: the one option that adds to a run (default: off)"),
     _switch("--trt-interleave", "measure the baseline's engine, if the cache still has it, in turn with the "

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from platformdirs import user_cache_path
 
 from harness.errors import UsageError
-from harness.flags import BACKENDS, CUDA_BINDINGS, EFFORTS, FLAGS, TARGETS
+from harness.flags import BACKENDS, CUDA_BINDINGS, EFFORTS, FLAGS, GATES, TARGETS
 from harness.paths import nothing_at
 from harness.precision import Precision
 from harness.records import ALLOWABLE
@@ -53,6 +53,7 @@ class Options:
     search_fp32: bool = False
     allow: tuple[str, ...] = ()
     allow_missing: tuple[str, ...] = ()
+    gate: str = "normal"
     target: str | None = None
     data: Path | None = None
     shapes: tuple[str, ...] = ()
@@ -83,6 +84,7 @@ class Options:
             search_fp32=given["trt_search_fp32"],
             allow=tuple(_one_of("--trt-allow", name, ALLOWABLE) for name in given["trt_allow"]),
             allow_missing=tuple(given["trt_allow_missing"]),
+            gate=_one_of("--trt-gate", given["trt_gate"], GATES),
             target=_one_of("--trt-target", given["trt_target"], TARGETS) if given["trt_target"] else None,
             data=_existing("--trt-data", given["trt_data"]) if given["trt_data"] else None,
             shapes=tuple(given["trt_shape"]),

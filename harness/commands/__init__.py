@@ -4,7 +4,7 @@ The subcommand's name is the module's, with dashes; imports of anything heavy be
 """
 
 COMMANDS: tuple[str, ...] = (
-    "validate", "init", "lower", "build", "search_fp32", "bundle", "report", "diff", "inspect", "trtexec",
-    "fetch", "prune", "doctor",
+    "validate", "init", "lower", "build", "search_fp32", "bundle", "report", "diff", "baseline", "inspect",
+    "trtexec", "fetch", "prune", "doctor",
 )  # fmt: skip
 """The modules, in the order of `trt-harness --help`."""

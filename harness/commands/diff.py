@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from harness.flags import GATES
+
 REGRESSED = 1
 
 
@@ -21,6 +23,8 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument("new", type=Path, metavar="NEW", help="the run or runs to judge")
     parser.add_argument("--min-effect", type=_fraction, default=0.03, metavar="FRACTION",
                         help="smallest change of latency that counts (default: 0.03)")  # fmt: skip
+    parser.add_argument("--gate", choices=GATES, default="normal", help="strict: a BASE of a single run may "
+                        "fail a latency, too (default: %(default)s, which warns)")  # fmt: skip
     parser.add_argument("--allow-missing", action="append", default=[], metavar="GLOB",
                         help="model, or case as it is printed, repeatable: what of BASE may be gone, renamed "
                         "or skipped in NEW")  # fmt: skip
@@ -31,15 +35,16 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def run(args: argparse.Namespace) -> int:
     """Print the differences, regressions first."""
-    from harness.report import annotations, baseline, changes, missing
+    from harness.report import annotations, baseline, changes
     from harness.report.gate import Gate
     from harness.report.history import before, records_of, runs_in
     from harness.report.merge import apart
     from harness.report.plain import dumps, write_text
+    from harness.report.regression import missing
 
     base, new = (apart(runs_in(path)) for path in (args.base, args.new))
     old, own = records_of(before(base, new)), records_of(new)
-    compared = baseline.diff(old, own, Gate(min_effect=args.min_effect))
+    compared = baseline.diff(old, own, Gate(min_effect=args.min_effect, strict=args.gate == "strict"))
     found = missing.explained(compared, old, own, args.allow_missing)
     troubles = missing.troubles(old, found, new)
     print("\n".join([*changes.lines(found, changes.ORDER if args.all else changes.CHANGED), *troubles]))

@@ -83,7 +83,7 @@ def _annotations(args: argparse.Namespace) -> int:
     from harness.report.annotations import of_records, of_troubles
     from harness.report.history import records_of, runs_of
     from harness.report.merge import apart
-    from harness.report.missing import troubles
+    from harness.report.regression.missing import troubles
 
     runs = apart(runs_of(args.runs))
     print("\n".join([*of_troubles(troubles([], [], runs)), *of_records(records_of(runs))]))

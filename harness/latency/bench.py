@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.backends.base import BackendInfo, Engine, Tensors
+from harness.backends.cuda.gpu_facts import cpu_name
 from harness.comparison.compare import compare_outputs
 from harness.comparison.explain import explain
 from harness.comparison.result import OutputsComparison
@@ -19,7 +20,7 @@ from harness.data.batches import stacked
 from harness.data.inputs import Feeds
 from harness.engines.engine import BuiltEngine
 from harness.latency.bench_device import copies, device_latencies, device_outputs, on_device
-from harness.latency.machine import Probe, threads
+from harness.latency.machine import Probe, memory_speed, threads
 from harness.latency.measure import Sampling, interleave
 from harness.latency.points import Point
 from harness.latency.samples import Latency
@@ -115,6 +116,8 @@ def machine(info: BackendInfo) -> dict[str, str]:
         "threads": f"intra {intra}, inter {inter}, cpus {own['cpus']}, OMP {own['OMP_NUM_THREADS']}",
         "cuda_graph": info.details.get("cuda_graph", "off"),
         "copies": "host to host",
+        "processor": cpu_name(),
+        "memory": memory_speed(),
     }
 
 

@@ -13,6 +13,9 @@ SPREAD = 0.05
 TAIL = 2.0
 DRIFT = 0.05
 CLOCK_CHANGE = 0.05
+STEP, STEP_P, STEP_ROUNDS = 0.03, 0.05, 12
+TWO_SPEEDS = 0.1
+"""Least share of the calls that a speed of its own has."""
 OTHERS = 0.10
 UNTHROTTLED = frozenset({"", "none"})
 
@@ -24,8 +27,15 @@ def sample_doubts(
     samples = np.asarray([value for times in rounds for value in times], float)
     found = [] if settled else ["the warm-up did not settle in the time allowed"]
     if lost:
-        found.append(f"clock went backwards: in {lost} of {len(samples) + lost} samples, left out")
-    return tuple(found + _count_doubts(len(samples)) + _spread_doubts(samples) + _drift_doubts(rounds))
+        said = "the clock stood still or went backwards"
+        found.append(f"{said}: in {lost} of {len(samples) + lost} samples, left out")
+    return tuple(
+        found
+        + _count_doubts(len(samples))
+        + _spread_doubts(samples)
+        + _speed_doubts(samples)
+        + (_drift_doubts(rounds) or _step_doubts(rounds))
+    )
 
 
 def conditions_doubts(
@@ -79,6 +89,41 @@ def _drift_doubts(rounds: Sequence[Sequence[float]]) -> list[str]:
     third = len(medians) // 3
     change = float(np.median(medians[-third:]) / np.median(medians[:third])) - 1
     return [f"drift: the last third is {change:+.1%} against the first"] if abs(change) > DRIFT else []
+
+
+def _step_doubts(rounds: Sequence[Sequence[float]]) -> list[str]:
+    """A change of level at one round, by Pettitt's test (A. N. Pettitt 1979, approximate p)."""
+    medians = np.array([float(np.median(times)) for times in rounds if len(times)])
+    count = len(medians)
+    if count < STEP_ROUNDS:
+        return []
+    order = np.sign(medians[:, None] - medians[None, :])
+    above = np.array([order[:k, k:].sum() for k in range(1, count)])
+    place = int(np.argmax(np.abs(above))) + 1
+    p = 2 * np.exp(-6 * float(above[place - 1]) ** 2 / (count**3 + count**2))
+    change = float(np.median(medians[place:]) / np.median(medians[:place])) - 1
+    if p >= STEP_P or abs(change) <= STEP:
+        return []
+    return [f"level changed: {change:+.1%} from round {place + 1} of {count} on"]
+
+
+def _speed_doubts(samples: Any) -> list[str]:
+    """Two speeds: the samples split best (Otsu) into two groups, each narrow beside what lies between."""
+    if len(samples) < P99_SAMPLES:
+        return []
+    ordered = np.sort(samples)
+    counts = np.arange(1, len(ordered))
+    below = np.cumsum(ordered)[:-1] / counts
+    above = (ordered.sum() - np.cumsum(ordered)[:-1]) / (len(ordered) - counts)
+    cut = int(np.argmax(counts * (len(ordered) - counts) * (above - below) ** 2)) + 1
+    slow, fast = ordered[cut:], ordered[:cut]
+    share = len(slow) / len(ordered)
+    gap = float(np.quantile(slow, 0.1) - np.quantile(fast, 0.9))
+    widths = [float(np.subtract(*np.quantile(side, (0.9, 0.1)))) for side in (fast, slow)]
+    if not TWO_SPEEDS <= share <= 1 - TWO_SPEEDS or gap <= max(*widths, 0.02 * float(ordered[0])):
+        return []
+    speeds = f"{np.median(fast) * 1e3:.4g} ms and {np.median(slow) * 1e3:.4g} ms"
+    return [f"two speeds: {speeds}, {share:.0%} of the calls slow; the mean tells more than the median"]
 
 
 def _clock_doubts(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

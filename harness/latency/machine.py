@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
 import psutil
 
 from harness import processors
+from harness.isolation.start import NEUTRAL, environment, tool
 
 THROTTLE_COUNT = Path("/sys/devices/system/cpu/cpu0/thermal_throttle/package_throttle_count")
 
@@ -63,6 +66,25 @@ class MachineProbe:
 def threads() -> dict[str, str]:
     """Thread settings of this process that libraries read: CPUs it may use and `OMP_NUM_THREADS`."""
     return {"cpus": str(processors.usable()), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "unset")}
+
+
+@cache
+def memory_speed() -> str:
+    """Type and speed of the memory modules, as `DDR5 4800 MT/s`; empty where the system does not tell.
+
+    Read from the firmware's tables (SMBIOS type 17), which an administrator alone may on most systems.
+    """
+    try:
+        done = subprocess.run(
+            [tool("dmidecode") or "dmidecode", "-t", "17"],
+            cwd=NEUTRAL, env=environment(), capture_output=True, text=True, timeout=5, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    told = [line.strip().partition(": ") for line in done.stdout.splitlines()]
+    kinds = sorted({value for key, _, value in told if key == "Type" and "Unknown" not in value})
+    speeds = sorted({v for key, _, v in told if key == "Configured Memory Speed" and v[:1].isdigit()})
+    return " ".join([*kinds, *speeds])
 
 
 def _counted_twice(times: object) -> float:

@@ -54,6 +54,7 @@ class Sampling:
     """How much is measured: `max_samples` and `max_time_s` count all rounds together, warm-up apart.
 
     Rounds are spread over `max_time_s`, of which a quick call's samples take a part only.
+    The warm-up takes `warmup_least_s` at least: a device that wakes up slowly looks settled before.
     `min_per_round` and `min_samples` hold even where that takes longer than `max_time_s`; slow calls get
     fewer rounds, but never fewer than `MIN_ROUNDS`.
     """
@@ -64,12 +65,13 @@ class Sampling:
     max_samples: int = 1000
     max_time_s: float = 2.0
     warmup_time_s: float = 2.0
+    warmup_least_s: float = 0.0
     warmup_calls: int = 10_000
     pause_s: float = 0.0
 
     def __post_init__(self) -> None:
         counts = (self.rounds, self.min_per_round, self.min_samples, self.max_samples, self.warmup_calls)
-        if min(counts) < 1 or min(self.max_time_s, self.warmup_time_s, self.pause_s) < 0:
+        if min(counts) < 1 or min(self.max_time_s, self.warmup_time_s, self.warmup_least_s, self.pause_s) < 0:
             raise UsageError(f"{self}: counts must be >= 1, times >= 0")
 
     def fitted(self, typical_s: float) -> tuple[int, int]:
@@ -183,11 +185,13 @@ class _Meter:
     def warm_up(self, sampling: Sampling) -> None:
         """Call until the rolling median settles, or the time or number allowed is spent."""
         start = self.clock()
-        while len(self.warmup) < sampling.warmup_calls and not self.settled:
+        while len(self.warmup) < sampling.warmup_calls:
             self.warmup += self._timed(1)
             self.settled = _settled(self.warmup)
-            spent = abs(self.clock() - start) > sampling.warmup_time_s * 1e9
-            if spent and len(self.warmup) >= WINDOW:
+            spent_s = abs(self.clock() - start) * 1e-9
+            if self.settled and spent_s >= sampling.warmup_least_s:
+                break
+            if spent_s > sampling.warmup_time_s and len(self.warmup) >= WINDOW:
                 break
 
     def between(self, slot_s: float, count: int) -> None:

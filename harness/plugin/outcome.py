@@ -61,7 +61,7 @@ def fail_regressed(report: pytest.TestReport, run: Run) -> None:
     from harness.plugin import regression
 
     records = [record_from(one) for one in raw]
-    found = regression.regressed(records, run.baseline_of(records))
+    found = regression.regressed(records, run.baseline_of(records), run.gate)
     if found:
         report.outcome, report.longrepr = "failed", regression.explain(found)
         report.__dict__["trt_checked"] = True

@@ -7,9 +7,12 @@ from dataclasses import replace
 
 from harness.latency.samples import Latency
 from harness.records import Record
-from harness.report.baseline import Difference, diff
+from harness.report.baseline import diff
 from harness.report.changes import regressions
+from harness.report.gate import DEFAULT_GATE, Gate
 from harness.report.keys import case_key
+from harness.report.regression.difference import Difference
+from harness.report.regression.figures import FIGURES
 
 Taken = Mapping[str, Latency]
 ATTEMPTS = 2
@@ -18,10 +21,12 @@ NOISY = 0.05
 """Of interleaved runs: the smallest effect above which noise hides too much."""
 
 
-def regressed(records: Sequence[Record], baseline: Sequence[Record]) -> list[Difference]:
+def regressed(
+    records: Sequence[Record], baseline: Sequence[Record], gate: Gate = DEFAULT_GATE
+) -> list[Difference]:
     """The regressions of `records`; cases that the baseline alone has say nothing here."""
     keys = {case_key(record) for record in records}
-    return regressions(diff([record for record in baseline if case_key(record) in keys], records))
+    return regressions(diff([record for record in baseline if case_key(record) in keys], records, gate))
 
 
 def retaken(record: Record, baseline: Sequence[Record], take: Callable[[], Taken]) -> Record:
@@ -41,7 +46,7 @@ def unclear(record: Record, baseline: Sequence[Record]) -> bool:
     """
     key = case_key(record)
     found = diff([one for one in baseline if case_key(one) == key], [record])
-    changes = [difference for difference in found if difference.figure == "p50_s"]
+    changes = [difference for difference in found if difference.figure in FIGURES]
     if any(change.status in ("regression", "undecided") for change in changes):
         return True
     return "interleaved" in record.data and any(c.data.get("smallest_effect", 0) > NOISY for c in changes)

@@ -19,12 +19,15 @@ from harness.plugin import selection, xfails
 from harness.plugin.selection import Selection
 from harness.plugin.xfails import Xfail
 from harness.records import Record
-from harness.report import changes, missing, proposals
-from harness.report.baseline import MISSING, Difference, diff
+from harness.report import changes, proposals
+from harness.report.baseline import diff
 from harness.report.collect import Collector, case_in, now
 from harness.report.environment import RUNTIMES, environment, versions
+from harness.report.gate import Gate
 from harness.report.keys import CaseKey, by_case, case_key
 from harness.report.overview import overview
+from harness.report.regression import missing
+from harness.report.regression.difference import MISSING, Difference
 from harness.report.results import Results
 from harness.report.sanity import doubtful, not_kept, review
 from harness.report.terminal import table
@@ -64,6 +67,11 @@ class Run:
     def xfails(self) -> tuple[Xfail, ...]:
         """The expected failures.  Raises UsageError."""
         return xfails.read(self.xfail_file)
+
+    @property
+    def gate(self) -> Gate:
+        """The bounds of latencies."""
+        return Gate(strict=self.options.gate == "strict")
 
     @cached_property
     def baseline(self) -> list[Record]:
@@ -137,7 +145,9 @@ class Run:
             asked = {(record.model, record.precision, record.kind) for record in records}
             base = [one for one in base if (one.model, one.precision, one.kind) in asked]
         found = (
-            missing.explained(diff(base, records), base, records, self.options.allow_missing) if base else []
+            missing.explained(diff(base, records, self.gate), base, records, self.options.allow_missing)
+            if base
+            else []
         )
         self.losses = [changes.one_line(one) for one in missing.losses(found)]
         self.losses += missing.troubles(base, found) if self.baseline else []

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from harness.records import Record
-from harness.report.baseline import Difference
 from harness.report.changes import one_line, regressions
-from harness.report.missing import losses
+from harness.report.regression.difference import Difference
+from harness.report.regression.missing import losses
 
 LIMIT = 4000
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
-from harness.report.baseline import MISSING, Difference, Status
 from harness.report.keys import CaseKey
+from harness.report.regression.difference import MISSING, Difference, Status
 
 ORDER: tuple[Status, ...] = (
     "regression", "gone", "renamed", "skipped", "undecided", "not comparable", "allowed", "new",

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from harness.errors import UsageError
 from harness.paths import nothing_at
 from harness.records import Record
 from harness.report.results import JOURNAL, RESULTS, Results, read
+
+ANCHOR = "anchor"
+"""The folder, in a folder of runs, of the one that `trt-harness baseline pin` keeps."""
 
 
 def runs_in(path: Path) -> list[Results]:
@@ -21,10 +25,24 @@ def runs_in(path: Path) -> list[Results]:
         raise UsageError(f"{path}: {why}: no results to read")
     if path.is_file() or _is_run(path):
         return [read(path)]
-    found = [read(folder) for folder in sorted(path.iterdir()) if folder.is_dir() and _is_run(folder)]
+    found = [_read(folder) for folder in sorted(path.iterdir()) if folder.is_dir() and _is_run(folder)]
     if not found:
         raise UsageError(f"{path}: holds no {RESULTS}, nor folders that do")
     return by_age(found)
+
+
+def _read(folder: Path) -> Results:
+    """The run in `folder`; records of an anchor say that they are of one."""
+    found = read(folder)
+    if folder.name != ANCHOR:
+        return found
+    marked = (replace(record, data={**record.data, "anchor": True}) for record in found.records)
+    return replace(found, records=tuple(marked))
+
+
+def is_anchor(record: Record) -> bool:
+    """Whether the record is of a run that was pinned."""
+    return record.data.get("anchor") is True
 
 
 def latest_in(reports: Path, count: int) -> list[Results]:

@@ -11,8 +11,12 @@ from harness.errors import UsageError
 from harness.latency.samples import Latency
 from harness.records import Record
 
-MACHINE_KEYS = ("provider", "device", "driver", "version", "threads", "cuda_graph", "copies")
+MACHINE_KEYS = (
+    "provider", "device", "driver", "version", "threads", "cuda_graph", "copies", "processor", "memory",
+)  # fmt: skip
 """What of a latency's `machine` must agree; model, precision, backend and shapes are the case's own."""
+LATER_KEYS = frozenset({"processor", "memory"})
+"""Those that older results do not have: where one side lacks them they say nothing."""
 
 
 @dataclass(frozen=True, order=True)
@@ -51,7 +55,7 @@ def differences(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
     return [
         f"{key}: {old.get(key, 'not recorded')} -> {new.get(key, 'not recorded')}"
         for key in MACHINE_KEYS
-        if old.get(key) != new.get(key)
+        if old.get(key) != new.get(key) and not (key in LATER_KEYS and not (key in old and key in new))
     ]
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from harness.records import Record
 from harness.report import proposals
-from harness.report.baseline import Difference
 from harness.report.changes import counts, one_line, regressions
-from harness.report.missing import cut_short, losses
 from harness.report.overview import overview
 from harness.report.plain import write_text
+from harness.report.regression.difference import Difference
+from harness.report.regression.missing import cut_short, losses
 from harness.report.results import Results
 from harness.report.terminal import HEAD, cells
 

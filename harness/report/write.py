@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.report import results as results_json
 from harness.report import summary
-from harness.report.baseline import Difference
+from harness.report.regression.difference import Difference
 from harness.report.results import Results
 
 

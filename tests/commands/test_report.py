@@ -34,7 +34,19 @@ def test_diff_of_a_run_with_itself_is_good(runs, capsys):
 
 
 def test_diff_names_a_regression_and_fails(runs, capsys, tmp_path):
-    assert call("diff", runs["base"], runs["slow"], "--json", tmp_path / "d.json", "--all", "--github") == 1
+    assert (
+        call(
+            "diff",
+            runs["base"],
+            runs["slow"],
+            "--gate=strict",
+            "--json",
+            tmp_path / "d.json",
+            "--all",
+            "--github",
+        )
+        == 1
+    )
     out = capsys.readouterr().out
     assert out.startswith("against the baseline: 1 regression, 3 same\nregression: mnist[fp16] latency")
     assert "same: mnist[fp16] outputs" in out

@@ -203,7 +203,7 @@ def quick(seed: int = 0) -> Latency:
 
 
 def test_a_suspicion_is_measured_again_and_stays_if_it_is_slow_each_time():
-    baseline = [latency_record(seed=7)]
+    baseline = [latency_record(seed=7), latency_record(seed=8)]
     taken = iter([slow(1), slow(2), slow(3)])
     record = retaken(latency_record(p50_s=1.5e-3), baseline, lambda: {"host": next(taken)})
     assert len(record.data["repeats"]) == 2

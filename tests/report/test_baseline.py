@@ -10,8 +10,9 @@ import pytest
 from harness.errors import UsageError
 from harness.records import Kind, Record
 from harness.report import changes
-from harness.report.baseline import Difference, diff
+from harness.report.baseline import diff
 from harness.report.history import runs_in, runs_of
+from harness.report.regression.difference import Difference
 from harness.report.results import write
 from tests.helpers.results import MACHINE, latency, latency_record, outputs_record, run
 
@@ -26,7 +27,7 @@ def test_identical_runs_are_the_same_in_every_figure():
 
 
 def test_a_slowdown_is_a_regression_that_names_case_and_figures():
-    found = diff([latency_record(seed=1)], [latency_record(seed=2, p50_s=1.2e-3)])
+    found = diff([latency_record(seed=1), latency_record(seed=3)], [latency_record(seed=2, p50_s=1.2e-3)])
     assert statuses(found) == {"verdict": "same", "p50_s": "regression"}
     said = str(found[-1])
     assert said.startswith('mnist[fp16] latency on onnxruntime default {"x": [1, 28, 28]}: p50_s 1.0')
@@ -69,12 +70,14 @@ def test_repeats_of_a_suspicion_count_as_runs():
 
 def test_an_engine_measured_in_turn_with_the_baselines_is_compared_with_that_alone():
     base = latency_record(p50_s=5e-4, manifest="old")
+    before = latency_record(seed=4, p50_s=5e-4, manifest="older")
     beside = {"manifest": "old", "host": latency_record(seed=7).data["host"]}
-    found = diff([base], [latency_record(seed=8, data={"interleaved": beside})])
+    found = diff([before, base], [latency_record(seed=8, data={"interleaved": beside})])
     assert statuses(found)["p50_s"] == "same"
     stale = {**beside, "manifest": "another"}
     assert (
-        statuses(diff([base], [latency_record(seed=8, data={"interleaved": stale})]))["p50_s"] == "regression"
+        statuses(diff([before, base], [latency_record(seed=8, data={"interleaved": stale})]))["p50_s"]
+        == "regression"
     )
 
 
@@ -106,7 +109,7 @@ def test_nan_counts_wherever_it_stands():
 
 def test_each_machine_of_merged_runs_is_compared_by_itself():
     other = MACHINE | {"device": "other"}
-    base = [latency_record(), latency_record(machine=other, p50_s=3e-3)]
+    base = [latency_record(seed=s, **on) for s in (0, 5) for on in ({}, {"machine": other, "p50_s": 3e-3})]
     slow, same = latency_record(seed=1, p50_s=1.2e-3), latency_record(seed=2, machine=other, p50_s=3e-3)
     for new in ([slow, same], [same, slow]):
         found = [(d.status, "other" in d.text) for d in diff(base, new) if d.figure == "p50_s"]
@@ -136,7 +139,7 @@ def test_a_test_that_broke_before_and_breaks_again_is_the_same():
 
 
 def test_a_test_that_told_all_its_shapes_is_not_counted_twice():
-    found = diff([latency_record()], [latency_record(p50_s=2e-3), broken("latency")])
+    found = diff([latency_record(seed=s) for s in (0, 5)], [latency_record(p50_s=2e-3), broken("latency")])
     assert [d.status for d in found].count("regression") == 1
 
 

@@ -102,7 +102,7 @@ def base(project):
 
 def test_a_slower_engine_fails_and_is_measured_again(project, base):
     rewrite(base, 0.25)
-    result = run(project, f"--trt-baseline={base}")
+    result = run(project, f"--trt-baseline={base}", "--trt-gate=strict")
     result.assert_outcomes(failed=2)
     result.stdout.fnmatch_lines(["regressed against the baseline:", "  net[[]fp32[]] latency*p50_s*"])
     result.stdout.fnmatch_lines(["against the baseline: 2 regressions*"])

@@ -15,10 +15,10 @@ import jinja2
 from markupsafe import Markup
 
 from harness import __version__
-from harness.report.baseline import Difference
 from harness.report.changes import ORDER, SEEN, counts
 from harness.report.pages import payload
 from harness.report.plain import plain, write_text
+from harness.report.regression.difference import Difference
 from harness.report.results import Results
 
 REPORT = "report.html"

@@ -17,8 +17,8 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from harness.records import Record
-from harness.report.baseline import COMPARED, MISSING, Difference
 from harness.report.keys import CaseKey
+from harness.report.regression.difference import COMPARED, MISSING, Difference
 from harness.report.results import UNFINISHED, Results
 
 NAMED = 3

@@ -11,8 +11,9 @@ from harness.cli import main
 from harness.records import Record
 from harness.report import changes
 from harness.report.annotations import of_differences
-from harness.report.baseline import Difference, diff
-from harness.report.missing import cut_short, explained, losses, troubles
+from harness.report.baseline import diff
+from harness.report.regression.difference import Difference
+from harness.report.regression.missing import cut_short, explained, losses, troubles
 from harness.report.results import JOURNAL, UNFINISHED, Results, TestOutcome, write
 from harness.report.summary import lines
 from tests.helpers.results import engine_record, latency_record, outputs_record, run
