@@ -17,9 +17,10 @@ from harness.backends.base import Backend
 from harness.calibration.calibrate import Resources, calibrate_cached
 from harness.calibration.model import Calibration
 from harness.data.inputs import Feeds, calibration_feeds
+from harness.engines.conversion import Conversion, Pair, bounds, conversion_of
 from harness.engines.engine import BuiltEngine, EngineSource, build
 from harness.engines.native import native_of, weakly_typed
-from harness.engines.reference import CachedOutputs, Reference, Source
+from harness.engines.reference import CachedOutputs, Reference, Source, feeds_digest
 from harness.engines.trial import require_survives
 from harness.graph import file as onnx_file
 from harness.graph.walk import all_nodes
@@ -45,6 +46,7 @@ CODE = (
     "calibration/*.py",
     "graph/*.py",
     "precision.py",
+    "engines/conversion.py",
     "engines/reference.py",
 )
 LIBRARIES = ("onnx", "onnx-ir", "numpy", "ml-dtypes")
@@ -100,7 +102,10 @@ class Subject:
     @property
     def remarks(self) -> tuple[str, ...]:
         """What a user should know of the model, one line each."""
-        return () if self.normalised is self.exact else (FLOAT64,)
+        wide = () if self.normalised is self.exact else (FLOAT64,)
+        unknown = self.conversion.unchecked
+        unchecked = (f"not known whether normalising the model moves its numbers: {unknown}",)
+        return (*wide, *(unchecked if unknown else ()))
 
     @property
     def target(self) -> Target:
@@ -172,6 +177,15 @@ class Subject:
     def require_survives(self) -> None:
         """Raise RunError if ONNX Runtime's CPU provider dies of the FP32 model; tried once, apart."""
         require_survives(self.spec.name, self._trial, self.cache, self.cpu_key)
+        _ = self.conversion
+
+    @cached_property
+    def conversion(self) -> Conversion:
+        """The model's file beside `exact`, both run.  Raises ModelError where numbers were moved."""
+        pair = Pair(self.spec.name, model_path(self.spec), lambda: self.exact, self.output_names)
+        feeds = [self.feeds.feed(shapes) for shapes in bounds(self.spec.profiles)]
+        key = {**self.cpu_key, "outputs": list(self.output_names), "feeds": [feeds_digest(f) for f in feeds]}
+        return conversion_of(pair, feeds, self.cache, key)
 
     def _trial(self) -> tuple[ir.Model, Mapping[str, Any]]:
         smallest = self.spec.profiles[0].at("min")

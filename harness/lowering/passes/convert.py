@@ -3,11 +3,12 @@
 1. Weights stay out of the converter and are shared by the result.
 2. Node and tensor names stay.  The converter renames what it replaces; its replacement is found through the
    nodes that read it.
-3. Resize and Upsample of opset 10 and older sampled asymmetrically; the converter leaves that out, here it is
-   written into the new Resize.
-4. Hardmax of opset 12 and older over any but the last axis, Scan of opset 8, and GroupNormalization that goes
-   from below opset 21, where it scales groups, to above are refused: the converter would change what they
-   compute.
+3. Resize and Upsample of opset 10 and older sampled asymmetrically, and nearest ones rounded up along axes
+   that become shorter, down along others; the converter leaves that out.  Here it is written into the new
+   Resize, or into two, first what shrinks, where there are both kinds of axes or the scales are computed.
+4. Refused, because the converter would change what they compute: Dropout of opset 11 and older whose mask is
+   read (False then, True now); Hardmax of opset 12 and older over any but the last axis; Scan of opset 8; and
+   GroupNormalization that goes from below opset 21, where it scales groups, to above.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ import onnx_ir as ir
 from harness.errors import ModelError, shorten
 from harness.graph import names as onnx_names
 from harness.graph.walk import all_nodes, all_values
+from harness.lowering.edit import Editor
 from harness.lowering.passes.naming import name_nodes
 from harness.lowering.stubs import through
 
 _SYMMETRIC_RESIZE = 11
 _FLAT_HARDMAX = 13
 _PLAIN_SCAN = 9
+_MASK_OF_ONES = 12
 _CHANNEL_SCALES = 21
 CONVERTER_ERRORS = (onnx.version_converter.ConvertError, onnx.shape_inference.InferenceError)
 
@@ -58,6 +61,8 @@ def _changes(node: ir.Node, opset: int, version: int) -> bool:
         return False
     if node.op_type == "GroupNormalization":
         return opset < _CHANNEL_SCALES <= version
+    if node.op_type == "Dropout":
+        return opset < _MASK_OF_ONES and any(v.uses() or v.is_graph_output() for v in node.outputs[1:])
     axis = node.attributes.get("axis")
     if node.op_type == "Hardmax":
         value, shape = node.inputs[0], None if node.inputs[0] is None else node.inputs[0].shape
@@ -122,15 +127,45 @@ def _restore_sampling(before: ir.Model, after: ir.Model) -> None:
     if opset_of(before) >= _SYMMETRIC_RESIZE:
         return
     resized = {n.name: n for n in all_nodes(before.graph) if n.op_type in ("Resize", "Upsample")}
-    for node in all_nodes(after.graph):
+    for node in list(all_nodes(after.graph)):
         if node.op_type == "Resize" and node.name in resized:
             mode = "coordinate_transformation_mode"
             node.attributes[mode] = ir.AttrString(mode, "asymmetric")
-            rounding = "ceil" if _shrinks(node) else "floor"
-            node.attributes["nearest_mode"] = ir.AttrString("nearest_mode", rounding)
+            if node.attributes.get_string("mode", "nearest") == "nearest":
+                _round_as_before(node, Editor(after))
 
 
-def _shrinks(node: ir.Node) -> bool:
-    """Whether `node` makes no axis longer; old runtimes rounded up then."""
-    scales = node.inputs[2] if len(node.inputs) > 2 else None
-    return scales is not None and scales.const_value is not None and scales.const_value.numpy().max() <= 1
+def _round_as_before(node: ir.Node, editor: Editor) -> None:
+    """Rule 3 for a nearest Resize; axes are sampled one by one, so that two Resize do what one did."""
+    scales = node.inputs[2]
+    assert scales is not None
+    fixed = None if scales.const_value is None else scales.const_value.numpy()
+    shrinks, grows = fixed is None or fixed.min() < 1, fixed is None or fixed.max() > 1
+    _set_rounding(node, "ceil" if shrinks and not grows else "floor")
+    if shrinks and grows:
+        _shrink_first(node, scales, editor)
+
+
+def _shrink_first(node: ir.Node, scales: ir.Value, editor: Editor) -> None:
+    """Put a Resize by what `scales` has below 1 in front of `node`, which keeps what is above."""
+    name, (source, graph) = node.name or "", (node.inputs[0], node.graph)
+    assert source is not None
+    assert graph is not None
+    one = ir.Value(name=editor.fresh(f"{name}__one"), const_value=ir.tensor([1.0], ir.DataType.FLOAT))
+    one.type, one.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape([1])
+    graph.register_initializer(one)
+    less, more, shrunk = (editor.fresh(f"{name}__{what}") for what in ("less", "more", "shrunk"))
+    down, up = (ir.node(op, [scales, one], name=to) for op, to in (("Min", less), ("Max", more)))
+    for bound in (down, up):
+        bound.outputs[0].name, bound.outputs[0].type = bound.name, scales.type
+    inputs = [source, None, down.outputs[0]]
+    first = ir.node("Resize", inputs, {k: v.value for k, v in node.attributes.items()}, name=shrunk)
+    first.outputs[0].name, first.outputs[0].type = shrunk, source.type
+    _set_rounding(first, "ceil")
+    graph.insert_before(node, (down, up, first))
+    node.replace_input_with(0, first.outputs[0])
+    node.replace_input_with(2, up.outputs[0])
+
+
+def _set_rounding(node: ir.Node, rounding: str) -> None:
+    node.attributes["nearest_mode"] = ir.AttrString("nearest_mode", rounding)
