@@ -24,7 +24,7 @@ from harness.errors import ModelError, RunError, shorten
 from harness.graph import file as onnx_file
 from harness.isolation.parent import isolated, memory_limit
 from harness.lowering.passes.normalise import OPSET
-from harness.spec.tensors import Profile
+from harness.spec.profiles import Profile
 from harness.storage.cache import JSON, Cache
 
 MOVED_MRE = 1e-6
