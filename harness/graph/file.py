@@ -20,6 +20,7 @@ from onnx_ir.external_data import set_base_dir
 from harness.errors import ModelError
 from harness.graph import names as onnx_names
 from harness.graph import proto as onnx_proto
+from harness.graph.scopes import unhide
 from harness.graph.stream import write_model
 from harness.graph.walk import all_graphs, all_nodes, defects
 from harness.paths import written
@@ -45,6 +46,7 @@ def read(path: str | Path) -> ir.Model:
     onnx_names.repair(proto)
     model = _deserialize(proto, path)
     for graph in _graphs_and_bodies(model):
+        unhide(graph)
         set_base_dir(graph, os.path.abspath(path.parent))
         _map_attributes(graph)
     _hold_empty(model)

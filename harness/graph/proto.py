@@ -14,6 +14,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from harness.errors import ModelError, shorten
+from harness.graph import functions
 from harness.graph import schema as onnx_schema
 
 OPSETS = range(7, 27)
@@ -59,6 +60,8 @@ def check(proto: onnx.ModelProto, path: Path) -> None:
     if not proto.ir_version or not proto.HasField("graph") or not proto.graph.output:
         raise ModelError(f"{path}: not an ONNX model, or truncated: no graph with outputs")
     _check_opset(proto, path)
+    if problem := functions.misuse(proto):
+        raise ModelError(f"{path}: {problem}")
     for graph, depth in graphs(proto):
         if depth > MAX_DEPTH:
             raise ModelError(f"{path}: graphs are nested deeper than {MAX_DEPTH}")

@@ -18,7 +18,8 @@ def infer(model: ir.Model) -> None:
     """Fill in the types and shapes that inference finds and `model` does not state; in place.
 
     Inputs and outputs keep what they state.  Tensors behind operators that ONNX does not know stay untyped.
-    Raises ModelError where inference finds the graph contradictory.
+    Raises ModelError where inference finds the graph contradictory, or an input of a type that its operator
+    does not take.
     """
     try:
         inferred = through(model, _inferred)
@@ -37,7 +38,7 @@ def _inferred(proto: onnx.ModelProto) -> onnx.ModelProto:
     for node in nodes(proto):
         if node.op_type in _NOT_INFERRED and not node.domain:
             node.CopyFrom(onnx.helper.make_node("Identity", node.input[:1], node.output, node.name))
-    return onnx.shape_inference.infer_shapes(proto)
+    return onnx.shape_inference.infer_shapes(proto, check_type=True)
 
 
 def _merge(value: ir.Value, found: ir.Value, *, fixed: bool) -> None:
