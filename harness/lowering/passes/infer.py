@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import onnx
 import onnx_ir as ir
 
@@ -14,15 +16,15 @@ _NOT_INFERRED = frozenset({"GroupNormalization"})
 """Operators whose output is like their first input, which onnx's inference does not know."""
 
 
-def infer(model: ir.Model) -> None:
+def infer(model: ir.Model, *, check: bool = False) -> None:
     """Fill in the types and shapes that inference finds and `model` does not state; in place.
 
     Inputs and outputs keep what they state.  Tensors behind operators that ONNX does not know stay untyped.
-    Raises ModelError where inference finds the graph contradictory, or an input of a type that its operator
-    does not take.
+    Raises ModelError where inference finds the graph contradictory and, with `check`, where an operator does
+    not take the type of an input; lowered models have types that only runtimes take.
     """
     try:
-        inferred = through(model, _inferred)
+        inferred = through(model, partial(_inferred, check=check))
     except (RuntimeError, ValueError, onnx.shape_inference.InferenceError) as error:
         raise ModelError(f"types cannot be inferred: {' '.join(str(error).split())}") from error
     for graph, twin in zip(all_graphs(model), all_graphs(inferred), strict=True):
@@ -33,12 +35,12 @@ def infer(model: ir.Model) -> None:
                 _merge(value, found[value.name], fixed=value in fixed)
 
 
-def _inferred(proto: onnx.ModelProto) -> onnx.ModelProto:
+def _inferred(proto: onnx.ModelProto, check: bool) -> onnx.ModelProto:
     """`proto` with types and shapes; what stands in for operators that are not inferred stays in it."""
     for node in nodes(proto):
         if node.op_type in _NOT_INFERRED and not node.domain:
             node.CopyFrom(onnx.helper.make_node("Identity", node.input[:1], node.output, node.name))
-    return onnx.shape_inference.infer_shapes(proto, check_type=True)
+    return onnx.shape_inference.infer_shapes(proto, check_type=check)
 
 
 def _merge(value: ir.Value, found: ir.Value, *, fixed: bool) -> None:

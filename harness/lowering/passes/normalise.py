@@ -53,7 +53,7 @@ def normalise(model: ir.Model) -> ir.Model:
         _lift_constants(graph)
     for value in (*result.graph.inputs, *result.graph.outputs):
         _name_dims(value)
-    infer(result)
+    infer(result, check=True)
     _rank(result.graph, ranks)
     if found := defects(result):
         raise LoweringError(f"normalise: {found[0]}")
