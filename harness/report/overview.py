@@ -45,8 +45,10 @@ def overview(records: Iterable[Record]) -> tuple[Row, ...]:
     groups: dict[tuple[str, str, str], list[Record]] = {}
     for record in records:
         groups.setdefault((record.model, record.precision, record.backend), []).append(record)
-    models = list(dict.fromkeys(model for model, _, _ in groups))
-    keys = sorted(groups, key=lambda key: (models.index(key[0]), _place(key[1])))
+    places: dict[str, int] = {}
+    for model, _, _ in groups:
+        places.setdefault(model, len(places))
+    keys = sorted(groups, key=lambda key: (places[key[0]], _place(key[1])))
     return tuple(_row(*key, groups[key]) for key in keys)
 
 
@@ -56,8 +58,7 @@ def _place(precision: str) -> int:
 
 
 def _row(model: str, precision: str, backend: str, group: Sequence[Record]) -> Row:
-    kinds = dict.fromkeys(str(record.kind) for record in group)
-    verdicts = {kind: worst(r.verdict for r in group if r.kind == kind) for kind in kinds}
+    verdicts = worst_by_kind(group)
     outputs = [record.data for record in group if record.kind == "outputs"]
     engine: Mapping[str, Any] = next((record.data for record in group if record.kind == "engine"), {})
     return Row(
@@ -75,6 +76,14 @@ def _row(model: str, precision: str, backend: str, group: Sequence[Record]) -> R
         warnings=len(distinct(warning for record in group for warning in record.warnings)),
         caveats=tuple(caveats(group)),
     )
+
+
+def worst_by_kind(records: Iterable[Record]) -> dict[str, str]:
+    """The worst verdict of each kind of record, in the order in which they first appear."""
+    found: dict[str, list[str]] = {}
+    for record in records:
+        found.setdefault(str(record.kind), []).append(record.verdict)
+    return {kind: worst(verdicts) for kind, verdicts in found.items()}
 
 
 def caveats(records: Iterable[Record]) -> list[str]:

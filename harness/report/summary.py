@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from harness.errors import printable
 from harness.records import Record
 from harness.report import proposals
 from harness.report.changes import counts, one_line, regressions
@@ -16,6 +18,10 @@ from harness.report.results import Results
 from harness.report.terminal import HEAD, cells
 
 SUMMARY = "summary.md"
+LONGEST = 500
+_MARKUP = "\\`*_[]|#<>&~"
+"""Characters that Markdown or HTML would read."""
+
 PAGES = ("", "Everything else is in [report.html](report.html) and [results.json](results.json).")
 
 
@@ -60,10 +66,11 @@ def _head(results: Results) -> list[str]:
     counts: dict[str, int] = {}
     for test in results.tests:
         counts[test.outcome] = counts.get(test.outcome, 0) + 1
-    said = ", ".join(f"{number} {word}" for word, number in counts.items()) or "no test ran"
+    said = ", ".join(f"{number} {word.strip() or '?'}" for word, number in counts.items()) or "no test ran"
     state = f" **{escape(why)}.**" if (why := cut_short(results)) else ""
     where = ", ".join(f"{k} {v}" for k, v in results.environment.items() if v and isinstance(v, str))
-    return [f"# TensorRT harness: run {results.run}", "", f"{said}.{state}", "", escape(where)]
+    title = f"# TensorRT harness: run {escape(results.run)}"
+    return [title, "", f"{escape(said)}.{state}", "", escape(where)]
 
 
 def _table(rows: Iterable[Iterable[str]]) -> list[str]:
@@ -89,6 +96,7 @@ def _missing(results: Results) -> list[str]:
 
 def fenced(text: str) -> str:
     """`text` as a block of code, whatever fences are in it."""
+    text = printable(text)
     fence = "```"
     while fence in text:
         fence += "`"
@@ -97,5 +105,8 @@ def fenced(text: str) -> str:
 
 def escape(text: str) -> str:
     """`text` on one line with the characters that Markdown or HTML would read made harmless."""
-    marked = "".join(f"\\{c}" if c in "\\`*_[]|#<>&~" else c for c in " ".join(text.split()))
-    return marked if len(marked) <= 500 else marked[:497] + "..."
+    line = printable(" ".join(text.split()))
+    line = line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."
+    marked = "".join(f"\\{c}" if c in _MARKUP else c for c in line).replace("://", ":\\//")
+    # A line that starts so would be an item of a list, or make a heading of the one above it.
+    return f"\\{marked}" if marked[:1] in ("-", "+", "=") else re.sub(r"^(\d+)([.)])", r"\1\\\2", marked)

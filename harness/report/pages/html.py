@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
@@ -23,6 +24,9 @@ from harness.report.results import Results
 
 REPORT = "report.html"
 SHOWN_DIFFERENCES = 500
+SHOWN_COLUMNS = 64
+"""Columns of the table of verdicts, which has a cell for each of them and each model; no run has as many."""
+
 GLYPHS: Mapping[str, str] = {
     "pass": "✓",
     "skipped": "-",
@@ -46,7 +50,8 @@ def write(results: Results, folder: Path, differences: Sequence[Difference] = ()
 def page(results: Results, differences: Sequence[Difference] = (), trouble: str = "") -> str:
     """The page of a run, or of a merged one, and what differs from a baseline, or why that is not known."""
     models = payload.models(results.records)
-    columns, listed = _columns(models), _listed(differences)
+    every, listed = _columns(models), _listed(differences)
+    columns = every[:SHOWN_COLUMNS]
     data = {
         "models": models,
         "columns": {
@@ -62,6 +67,7 @@ def page(results: Results, differences: Sequence[Difference] = (), trouble: str 
         results=results,
         models=models,
         columns=columns,
+        hidden_columns=len(every) - len(columns),
         cells=[_cells(model, columns) for model in models],
         counts=payload.counts(results.records),
         glyphs=GLYPHS,
@@ -155,5 +161,4 @@ def _words(value: Any) -> str:
 
 
 def _tests(results: Results) -> dict[str, int]:
-    outcomes = [test.outcome for test in results.tests]
-    return {outcome: outcomes.count(outcome) for outcome in dict.fromkeys(outcomes)}
+    return dict(Counter(test.outcome for test in results.tests))

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.records import VERDICTS, Record, severity, worst
 from harness.report.keys import largest, number
-from harness.report.overview import caveats, distinct
+from harness.report.overview import caveats, distinct, worst_by_kind
 
 DIGITS = 5
 LAYER_COLUMNS = (
@@ -56,7 +56,6 @@ def _model(name: str, group: Sequence[Record]) -> dict[str, Any]:
 
 
 def _case(precision: str, backend: str, run: str, found: Sequence[Record]) -> dict[str, Any]:
-    kinds = dict.fromkeys(record.kind for record in found)
     engine = next((record.data for record in found if record.kind == "engine"), {})
     manifest = _mapping(engine.get("manifest"))
     got = _mapping(manifest.get("got"))
@@ -65,7 +64,7 @@ def _case(precision: str, backend: str, run: str, found: Sequence[Record]) -> di
         "backend": backend,
         "run": run,
         "verdict": worst(record.verdict for record in found),
-        "kinds": {kind: worst(r.verdict for r in found if r.kind == kind) for kind in kinds},
+        "kinds": worst_by_kind(found),
         "mre": _largest(found, "outputs", "mre"),
         "limit": _largest(found, "outputs", "limit"),
         "drop": _largest(found, "accuracy", "drop"),
