@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.comparison.blocks import Block, Floats, Layout, Pair
 from harness.comparison.buffers import ONES, Buffers
-from harness.comparison.error_sample import Sample
+from harness.comparison.local_error import Sample
 from harness.comparison.metrics import Group, NonFinite
 from harness.comparison.slices import Slices
 

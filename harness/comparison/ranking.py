@@ -113,6 +113,6 @@ def _added(found: Ranking, where: tuple[int, ...], ours: Floats, theirs: Floats,
 def _size(lines: Floats, best: NDArray[np.intp]) -> Floats:
     """What ties of a line are relative to: the size of its best, or of all its finite numbers."""
     finite = np.isfinite(lines)
-    mean = np.abs(lines).mean(axis=1, where=finite)
+    mean = np.abs(lines).sum(axis=1, where=finite) / np.maximum(finite.sum(axis=1), 1)
     size: Floats = np.fmax(np.abs(lines[np.arange(len(lines)), best]), mean)
     return size

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -12,7 +11,8 @@ from numpy.typing import NDArray
 
 from harness.backends.runner import Opener, Tensors
 from harness.comparison.emulated_error import Compared, EmulatedError
-from harness.comparison.result import Fault, OutputsComparison
+from harness.comparison.result import OutputsComparison
+from harness.comparison.severity import severity
 
 Outputs = Mapping[str, NDArray[Any]]
 Judge = Callable[[Sequence[Outputs], Sequence[Outputs], Tensors], OutputsComparison]
@@ -45,22 +45,3 @@ class SuiteError(EmulatedError):
                 found = self._judge(actual, expected, feeds[0])
                 worst = max(worst, severity(found))
         return worst
-
-
-def severity(found: OutputsComparison) -> float:
-    """The largest `mre`; where a bound is broken, as many times the limit as that bound is exceeded.
-
-    At most the limit if and only if quality holds; infinite for wrong structure, NaN and infinities.
-    """
-    limit = found.tolerance.limit
-    mres = [one.metrics.mre for one in found.comparisons if one.metrics is not None]
-    faults = [*found.faults, *(fault for one in found.comparisons for fault in one.faults)]
-    return max([0.0, *mres, *(limit * _excess(fault) for fault in faults)])
-
-
-def _excess(fault: Fault) -> float:
-    """How many times its bound a fault is, more than once."""
-    if fault.kind not in ("mre", "row", "slice", "element", "unequal", "top1"):
-        return math.inf
-    ratio = fault.got / fault.allowed if fault.allowed else math.inf
-    return math.inf if math.isnan(ratio) else max(ratio, math.nextafter(1.0, 2.0))

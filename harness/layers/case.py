@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,6 +14,7 @@ from harness.backends.base import NOTHING, Engine, Shapes
 from harness.comparison.explain import explain
 from harness.comparison.histogram import tensor_histogram
 from harness.comparison.result import OutputsComparison
+from harness.comparison.severity import severity
 from harness.engines.engine import BuiltEngine
 from harness.engines.subject import Subject
 from harness.graph.walk import values_of
@@ -25,14 +26,16 @@ from harness.precision import PrecisionPlan
 from harness.records import fails
 from harness.spec.model_spec import Shape
 from harness.verdict.advice import addressed
-from harness.verdict.tasks import tasks_of
+from harness.verdict.tasks import Task, fed, tasks_of
 from harness.verdict.triage import Triage, verdict_of
 from harness.verdict.validate import (
     Question,
+    compared,
     compared_without_tf32,
     emulated_outputs,
     explained_by_reference,
     judged,
+    rows_of,
 )
 
 Outputs = Mapping[str, NDArray[Any]]
@@ -62,11 +65,16 @@ HISTOGRAMS = 4
 class LayerAnswer:
     """What the plain engine's outputs say, which decides, and what its layers show, which explains."""
 
-    shapes: Mapping[str, Shape]
+    at: Task
     found: OutputsComparison
     triage: Triage
     layers: Layers
     histograms: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def shapes(self) -> Mapping[str, Shape]:
+        """The shapes that were run."""
+        return self.at.case.shapes
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -97,24 +105,37 @@ def answer_layers(
     built: BuiltEngine,
     memory_bytes: int,
     progress: Callable[[str], None] | None = None,
+    at: Task | None = None,
 ) -> LayerAnswer:
-    """Compare outputs and layers at the opt shape of the first profile.
+    """Compare outputs and layers at the shape and samples of `at`, by default at the first profile's opt.
 
-    Outputs are judged on all samples that `answers` judges there, so that both say the same; layers on the
-    first of them.
+    Outputs are judged on all samples of it, so that the suites say the same; layers on its worst feed.
     """
-    shapes = question.spec.profiles[0].at("opt")
-    feeds = next(task.feeds for task in tasks_of(question.spec, question.feeds) if task.case.shapes == shapes)
+    at = at or _usual(question)
+    feeds, profile = fed(at, question.feeds), at.profile
     expected = [question.reference.outputs(feed) for feed in feeds]
-    outputs = [question.engine.run(feed, 0) for feed in feeds]
-    found = judged(question, outputs, expected, emulated_outputs(question, feeds))
-    asked = _question(question, subject, built, feeds[0], outputs[0], memory_bytes)
-    without = compared_without_tf32(question, found, feeds, expected, 0)
+    outputs = [question.engine.run(feed, profile) for feed in feeds]
+    found = judged(question, outputs, expected, emulated_outputs(question, feeds), rows_of(question, feeds))
+    place = _worst(question, outputs, expected)
+    asked = _question(question, subject, built, feeds[place], outputs[place], memory_bytes)
+    asked = replace(asked, profile=profile)
+    without = compared_without_tf32(question, found, feeds, expected, profile)
     own = explained_by_reference(question, found, feeds, outputs, expected)
     triage = verdict_of(found, tf32=question.tf32, without_tf32=without, own=own)
     triage = addressed(triage, question.spec, question.precision)
     layers = compare_layers(asked, progress)
-    return LayerAnswer(shapes, found, triage, layers, _histograms(asked, layers))
+    return LayerAnswer(at, found, triage, layers, _histograms(asked, layers))
+
+
+def _usual(question: Question) -> Task:
+    shapes = question.spec.profiles[0].at("opt")
+    return next(t for t in tasks_of(question.spec, question.feeds) if t.case.shapes == shapes)
+
+
+def _worst(question: Question, outputs: Sequence[Outputs], expected: Sequence[Outputs]) -> int:
+    """The feed whose outputs are furthest off."""
+    found = [compared(question, [o], [r]) for o, r in zip(outputs, expected, strict=True)]
+    return max(range(len(found)), key=lambda index: severity(found[index]))
 
 
 def _histograms(asked: LayerQuestion, layers: Layers) -> list[dict[str, Any]]:
@@ -125,7 +146,7 @@ def _histograms(asked: LayerQuestion, layers: Layers) -> list[dict[str, Any]]:
     if not places:
         return []
     with asked.reference(tuple(places)) as reference, asked.engine(tuple(places)) as engine:
-        expected, actual = reference.run(asked.feeds), engine.run(asked.feeds)
+        expected, actual = reference.run(asked.feeds), engine.run(asked.feeds, asked.profile)
     return [
         {"tensor": name, "node": place.node, "op_type": place.op_type}
         | tensor_histogram(actual[name], expected[name]).to_json()
@@ -151,7 +172,7 @@ def _question(
     backend = subject.backend
     if isinstance(backend, Chooser):
         shown = backend.showable(built.folder)
-        offered = {name: size for name, size in offered.items() if name in shown}
+        offered = {name: size for name, size in offered.items() if name in shown or name in outputs}
 
     def engine(tensors: Sequence[str], _: Outputs = NOTHING, __: Shapes = NOTHING, /) -> Engine:
         return built.open_instrumented(tensors)

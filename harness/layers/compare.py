@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import onnx_ir as ir
@@ -21,11 +22,11 @@ from numpy.typing import NDArray
 from harness.backends.base import NOTHING, Engine, Shapes, Tensors
 from harness.comparison.compare import compare
 from harness.comparison.result import Comparison
-from harness.comparison.value_range import ValueRange
+from harness.comparison.value_range import ValueRange, format_of, measure_range
 from harness.errors import DataError
 from harness.layers.graph import Extent, Groups, Place, extents_of, groups_of, last_reads, places_of
 from harness.layers.result import Layer, Layers, error_of
-from harness.spec.terms import Terms
+from harness.spec.terms import EVERY_NUMBER, Terms
 
 MEMORY_BYTES = 512 * 2**20
 SLICE_BYTES = 128 * 2**20
@@ -49,8 +50,8 @@ class LayerQuestion:
 
     `normalised` is the FP32 graph; `offered` the tensors that the engine can show, with bytes per element;
     `reference` and `engine` open runs that return the named tensors, the engine's besides its final outputs;
-    `outputs` are the plain engine's final outputs for `feeds`.  `sliced`: both can start from tensors that
-    are given.
+    `outputs` are the plain engine's final outputs for `feeds`, run on `profile`.  `sliced`: both can start
+    from tensors that are given.
     """
 
     normalised: ir.Model
@@ -63,6 +64,7 @@ class LayerQuestion:
     instrumentation: str
     memory_bytes: int = MEMORY_BYTES
     sliced: bool = False
+    profile: int = 0
 
 
 def compare_layers(question: LayerQuestion, progress: Callable[[str], None] | None = None) -> Layers:
@@ -111,7 +113,7 @@ class _Run:
         """Have the tensors of one group from both sides, compare each, drop it unless it is read later."""
         question = self.question
         expected = self._run(question.reference, group, self.expected)
-        actual = self._run(question.engine, group, self.actual)
+        actual = self._run(question.engine, group, self.actual, question.profile)
         self._observe(actual)
         end = self._index[group[-1]]
         self._forget(end)
@@ -121,10 +123,13 @@ class _Run:
             if question.sliced and self._last_reads.get(name, -1) > end:  # a copy: the next run overwrites
                 self.actual[name], self.expected[name] = ours.copy(), theirs.copy()
 
-    def _run(self, opener: Opener, group: Sequence[str], kept: Tensors) -> dict[str, NDArray[Any]]:
+    def _run(
+        self, opener: Opener, group: Sequence[str], kept: Tensors, profile: int = 0
+    ) -> dict[str, NDArray[Any]]:
         if not self.question.sliced:
             with opener(group) as engine:
-                return engine.run(self.question.feeds)
+                run = partial(engine.run, profile=profile) if profile else engine.run
+                return run(self.question.feeds)
         with opener(group, kept, self.shapes) as engine:
             feeds = {**self.question.feeds, **kept}
             return engine.run({info.name: feeds[info.name] for info in engine.inputs})
@@ -145,9 +150,15 @@ class _Run:
 def _compare_tensor(
     question: LayerQuestion, name: str, actual: NDArray[Any], expected: NDArray[Any]
 ) -> tuple[Comparison, ValueRange | None]:
-    terms = question.terms
-    found = compare(actual, expected, terms.tolerance, precision=terms.precision, name=name, brief=True)
-    return found, found.metrics.values if found.metrics else None
+    """A final output as the outputs suite judges it, any other tensor briefly."""
+    terms, last = question.terms, name in question.outputs
+    rule = terms.rule(name) if last else EVERY_NUMBER
+    found = compare(
+        actual, expected, terms.tolerance, precision=terms.precision, name=name, rule=rule, brief=not last
+    )
+    if found.metrics is None:
+        return found, None
+    return found, found.metrics.values or measure_range(expected, format_of(terms.precision))
 
 
 def _layers(
@@ -165,7 +176,7 @@ def _layers(
             errors[place.tensor] = error_in
             continue
         comparison, values = found[place.tensor]
-        layers.append(Layer(place, comparison, values, error_in))
+        layers.append(Layer(place, comparison, values, error_in, place.tensor in question.outputs))
         errors[place.tensor] = layers[-1].error
     return Layers(
         question.terms.precision,

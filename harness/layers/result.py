@@ -18,13 +18,14 @@ class Layer:
     """One tensor: what makes it, its comparison, the range of its reference, and the error that came in.
 
     `error_in` is the largest error of the tensors that its node reads; a tensor that was not compared
-    stands for those that it is made from.
+    stands for those that it is made from.  `output`: whether it is a final output.
     """
 
     place: Place
     comparison: Comparison
     values: ValueRange | None
     error_in: float
+    output: bool = False
 
     @property
     def error(self) -> float:
@@ -33,8 +34,10 @@ class Layer:
 
     @property
     def over(self) -> bool:
-        """Whether the tensor as a whole is out of tolerance; single rows and elements do not count here."""
-        return any(fault.kind not in ("row", "element") for fault in self.comparison.faults)
+        """Whether the tensor as a whole is out of tolerance; single parts count for a final output only."""
+        return (self.output and bool(self.comparison.faults)) or any(
+            fault.kind not in ("row", "element") for fault in self.comparison.faults
+        )
 
     @property
     def finite(self) -> bool:

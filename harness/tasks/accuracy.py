@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from harness.backends.base import Tensors
 from harness.data.arrays import data_error
 from harness.data.inputs import Feeds, labels
+from harness.data.samples import Spool
 from harness.errors import DataError, shorten
 from harness.spec.model_spec import ModelSpec, Shape
 from harness.spec.user_code import load_function
@@ -144,6 +145,17 @@ def _number(found: object) -> float:
 
 def _first(metric: Callable[[NDArray[Any], NDArray[Any]], float]) -> Metric:
     return lambda outputs, wanted: metric(next(iter(outputs.values())), wanted)
+
+
+def kept(run: Run, spool: Spool) -> Run:
+    """`run`, whose outputs are added to `spool`."""
+
+    def keep(feed: Tensors) -> Outputs:
+        outputs = run(feed)
+        spool.append(outputs)
+        return outputs
+
+    return keep
 
 
 def _feeds(feeds: Feeds, shapes: Mapping[str, Shape], samples: int) -> Iterator[Tensors]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.backends.base import Tensors
 from harness.data.inputs import Feeds
@@ -18,7 +18,7 @@ SAMPLES_PER_SHAPE = 8
 
 @dataclass(frozen=True)
 class Task:
-    """One shape to judge: the index of its profile, and the feeds, of `samples` samples together.
+    """One shape to judge: the index of its profile, and the feeds, of `samples` samples from `start` on.
 
     `coverage` is that of all shapes of the profile.
     """
@@ -28,6 +28,18 @@ class Task:
     feeds: tuple[Tensors, ...]
     samples: int
     coverage: Coverage
+    start: int = 0
+
+    def without_feeds(self) -> Task:
+        """The same with nothing held in memory; `fed` makes its feeds again."""
+        return replace(self, feeds=())
+
+
+def fed(task: Task, feeds: Feeds) -> tuple[Tensors, ...]:
+    """The feeds of a task."""
+    rows = feeds.rows(task.case.shapes)
+    starts = range(task.start, task.start + task.samples, rows)
+    return task.feeds or tuple(feeds.feed(task.case.shapes, start) for start in starts)
 
 
 def tasks_of(spec: ModelSpec, feeds: Feeds, effort: Effort = "quick") -> Iterator[Task]:
@@ -40,8 +52,8 @@ def tasks_of(spec: ModelSpec, feeds: Feeds, effort: Effort = "quick") -> Iterato
             count = 1 if case.extra else feeds_needed(feeds, case.shapes)
             rows = feeds.rows(case.shapes)
             taken = tuple(feeds.feed(case.shapes, start + k * rows) for k in range(count))
+            yield Task(index, case, taken, count * rows, covered, start)
             start += count * rows
-            yield Task(index, case, taken, count * rows, covered)
 
 
 def feeds_needed(feeds: Feeds, shapes: Mapping[str, Shape]) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,9 +11,9 @@ from harness.comparison.compare import compare_outputs
 from harness.comparison.explain import explain as explain_comparison
 from harness.comparison.explain import problems, to_json
 from harness.comparison.result import OutputsComparison
+from harness.comparison.severity import severity
 from harness.data.batches import stacked
 from harness.data.inputs import Feeds
-from harness.data.shape_classes import Coverage
 from harness.errors import DataError, RunError
 from harness.options import Effort
 from harness.precision import Precision
@@ -86,7 +85,7 @@ class Answer:
     recurrence: Recurrence | None = None
     opinion: Opinion | None = None
     own: Mapping[str, OwnError] = field(default_factory=dict)
-    coverage: Coverage | None = None
+    task: Task | None = None
 
     @property
     def place(self) -> str:
@@ -99,7 +98,7 @@ class Answer:
         return {
             "shape": self.label,
             "samples": self.samples,
-            "coverage": asdict(self.coverage) if self.coverage else None,
+            "coverage": asdict(self.task.coverage) if self.task else None,
             "mre": self.found.mre,
             "limit": self.found.tolerance.limit,
             "expected": self.found.tolerance.expected,
@@ -215,7 +214,7 @@ def answer(question: Question, task: Task) -> Answer:
         _recurrence(question, found, emulated, feeds, expected),
         opinion,
         own,
-        task.coverage,
+        task.without_feeds(),
     )
 
 
@@ -356,5 +355,5 @@ def compared(
 
 
 def worst(answers: Sequence[Answer]) -> Answer:
-    """The answer with the largest `mre`; one that is NaN counts as largest."""
-    return max(answers, key=lambda answer: math.inf if math.isnan(answer.found.mre) else answer.found.mre)
+    """The answer that is furthest off in any part; one that is NaN counts as furthest."""
+    return max(answers, key=lambda answer: severity(answer.found))

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from harness.comparison.blocks import Layout, blocks_of
 from harness.comparison.buffers import LARGEST
-from harness.comparison.error_sample import SPACING, Sample
 from harness.comparison.largest import Largest
+from harness.comparison.local_error import SPACING, Sample
 from harness.comparison.measure_error import measure_error
 from tests.helpers.compare import features
 
@@ -108,6 +108,7 @@ def test_a_bound_that_was_too_high_is_told(bound: float) -> None:
         assert largest.quantile(0.99) == np.quantile(values, 0.99, method="inverted_cdf")
 
 
+@settings(deadline=None)
 @given(st.tuples(*[st.integers(0, 40)] * 3), st.integers(1, 500))
 def test_blocks_cover_the_tensor_once(view: tuple[int, int, int], most: int) -> None:
     at = 0

@@ -91,3 +91,5 @@ def test_masked_scores_are_no_alarm(odd: float) -> None:
     r = logits(3, (8, 20))
     r[:, ::2] = odd
     assert judge(r.copy(), r, Precision.FP16).quality
+    r[3] = odd
+    assert judge(r.copy(), r, Precision.FP16).quality

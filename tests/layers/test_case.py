@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from harness.layers.case import answer_layers
 from harness.precision import Precision
 from harness.spec.file import read_spec
 from harness.storage.cache import Cache
+from harness.verdict.tasks import tasks_of
 from harness.verdict.validate import Question, answers
 
 SPEC = """\
@@ -68,3 +70,19 @@ def test_outputs_are_judged_on_as_many_samples_as_in_the_outputs_suite(
     assert (plain.triage.verdict, layered.triage.verdict) == (verdict, verdict)
     assert layered.found.mre == plain.found.mre
     assert layered.layers.first_over is not None
+
+
+def test_layers_are_shown_where_outputs_were_worst_and_the_output_is_one_of_them(tmp_path: Path) -> None:
+    rows = [(1.0, 1.0)] * 13 + [CANCELLING, (1.0, 1.0), (1.0, 1.0)]
+    with _question(tmp_path, rows) as (question, subject):
+        built = subject.engine(Precision.FP16)
+        (task,) = tasks_of(question.spec, question.feeds)
+        late = replace(task, start=8, feeds=())
+        layered = answer_layers(question, subject, built, 1 << 28, at=late)
+        usual = answer_layers(question, subject, built, 1 << 28)
+    assert layered.at.start == 8
+    (output,) = [layer for layer in layered.layers.layers if layer.output]
+    assert output.place.tensor == "y"
+    assert output.over
+    assert output.comparison.mre == pytest.approx(0.023, abs=0.002)
+    assert not usual.layers.over

@@ -14,7 +14,7 @@ import pytest
 
 from harness.cli import INTERRUPTED, main
 from harness.comparison.compare import compare_outputs
-from harness.comparison.suite_error import severity
+from harness.comparison.severity import severity
 from harness.latency.measure import Sampling
 from harness.lowering.passes.normalise import normalise
 from harness.precision import Precision, Tolerance
