@@ -264,6 +264,9 @@ class Watch:
             with suppress(OSError):
                 (self.collector.folder / "junit.xml").unlink(missing_ok=True)
                 self.collector.folder.rmdir()
+            if self.run.own_reports:
+                with suppress(OSError):
+                    self.collector.folder.parent.rmdir()
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

@@ -52,6 +52,8 @@ class Run:
     collector: Collector | None = None
     stale: list[Xfail] = field(default_factory=list)
     usage_error: bool = False
+    own_reports: bool = False
+    """Whether the run makes the folder of reports: then it leaves none where it has nothing to report."""
     trouble: str = ""
     differences: list[Difference] = field(default_factory=list)
     baseline_trouble: str = ""
@@ -115,6 +117,7 @@ class Run:
         """Choose the run's folder below the report folder, and begin to collect.  Raises UsageError."""
         reports = root / self.options.report_dir
         _require_writable(reports)
+        self.own_reports = not reports.exists()
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         here, options = environment(self.options), self.options.to_json()
         head = Results(name, now(), command=("pytest", *self.command), environment=here, options=options)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.project import write_project
+
 ROOT = Path(__file__).resolve().parents[2]
 LIGHT = ("harness", "harness.fixtures", "harness.plugin", "harness.plugin.keys")
 PROBE = """
@@ -115,3 +117,13 @@ def test_another_version_of_this_project_is_no_other_package(repository):
 
     config = repository.parseconfig("-p", "no:trt_harness_pytest")
     assert other_package(config) is None
+
+
+def test_a_run_of_no_test_leaves_no_folder(pytester):
+    write_project(pytester.path, "outputs")
+    done = pytester.runpytest_subprocess("suites", "--trt-backend=onnxruntime", "-k", "no_such_name")
+    assert done.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert not (pytester.path / "reports").exists()
+    (pytester.path / "reports").mkdir()
+    pytester.runpytest_subprocess("suites", "--trt-backend=onnxruntime", "-k", "no_such_name")
+    assert list((pytester.path / "reports").iterdir()) == []
