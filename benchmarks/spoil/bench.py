@@ -12,6 +12,7 @@ from benchmarks.spoil.engines import Kept, KeptFeeds, KeptReference, Spoiler, Sp
 from harness.backends.base import Engine
 from harness.backends.onnxruntime.backend import OnnxRuntimeBackend, SessionSettings, open_model
 from harness.engines.subject import Subject
+from harness.loops.feeding import streamed
 from harness.precision import Precision
 from harness.spec.file import read_spec
 from harness.spec.model_spec import ModelSpec, Shape
@@ -57,7 +58,7 @@ class Bench:
     @property
     def opt(self) -> dict[str, Shape]:
         """The opt shapes of the first profile."""
-        return {name: part.opt for name, part in self.spec.profiles[0].shapes.items()}
+        return self.spec.profiles[0].at("opt")
 
     @cached_property
     def task(self) -> Task | None:
@@ -71,7 +72,12 @@ class Bench:
         with open_model(
             self.subject.exact, self.subject.output_names, settings=SessionSettings(level="none")
         ) as fp32:
-            return self.task.score(Kept(fp32).run, self.feeds, self.opt)
+            return self.score(Kept(fp32))
+
+    def score(self, engine: Engine) -> float:
+        """The task metric of an engine, its states handed on where the spec has a loop."""
+        assert self.task is not None
+        return self.task.score(streamed(self.spec, self.feeds, engine.run), self.feeds, self.opt)
 
 
 def subject_of(path: Any, cache: Cache) -> Subject:

@@ -14,6 +14,10 @@ from typing import Any
 from benchmarks.spoil.bench import Bench
 from benchmarks.spoil.engines import Spoilt
 from harness.backends.base import Engine
+from harness.loops.judge import answer_loop
+from harness.loops.properties import PROPERTIES as OF_LOOPS
+from harness.loops.properties import check as check_loop
+from harness.loops.question import loop_question
 from harness.records import fails
 from harness.spec.model_spec import Shape
 from harness.tasks.accuracy import Accuracy
@@ -41,6 +45,7 @@ def _failures(bench: Bench, engine: Spoilt, told: list[str]) -> Iterator[str]:
     yield from _outputs(bench, engine, told)
     yield from _metamorphic(bench, engine)
     yield from _accuracy(bench, engine)
+    yield from _loop(bench, engine, told)
 
 
 def question_of(bench: Bench, engine: Engine) -> Question:
@@ -86,7 +91,22 @@ def _accuracy(bench: Bench, engine: Spoilt) -> Iterator[str]:
     wanted, task = bench.spec.task, bench.task
     if wanted is None or task is None:
         return
-    score = task.score(engine.run, bench.feeds, bench.opt)
+    score = bench.score(engine)
     found = Accuracy(wanted.metric, bench.reference_score, score, wanted.allowed_drop, len(task.labels))
     if not found.passes:
         yield f"accuracy: {wanted.metric} falls by {found.drop:.4f}"
+
+
+def _loop(bench: Bench, engine: Spoilt, told: list[str]) -> Iterator[str]:
+    """What test_loop.py says, where the spec has a loop."""
+    if bench.spec.loop is None:
+        return
+    declared = {exception.property for exception in bench.spec.exceptions}
+    with loop_question(bench.subject, bench.precision, engine.fresh(), emulated=False) as asked:
+        triage = answer_loop(asked).triage
+        told += triage.warnings
+        if fails(triage.verdict):
+            yield f"loop: {triage.verdict}"
+        for name in (name for name in OF_LOOPS if name not in declared):
+            if not check_loop(name, asked).holds:
+                yield f"loop: {name}"

@@ -47,7 +47,7 @@ def world_of(bench: Bench) -> list[Met]:
 
 
 def _feeds(bench: Bench) -> Iterator[tuple[int, Tensors]]:
-    for task in tasks_of(bench.spec, bench.feeds):
+    for task in tasks_of(bench.spec, bench.feeds, "normal"):
         yield from ((task.profile, feeds) for feeds in task.feeds)
     for index, profile in enumerate(bench.spec.profiles):
         for k, shapes in enumerate(shapes_of(profile)):
@@ -58,29 +58,20 @@ def _feeds(bench: Bench) -> Iterator[tuple[int, Tensors]]:
 
 
 def shapes_of(profile: Profile, count: int = SHAPES) -> list[dict[str, Shape]]:
-    """Shapes within a profile, axes drawn each for itself; axes of equal place and range stay equal."""
+    """Shapes within a profile, the size of each of its axes drawn for itself."""
     rng, found = np.random.default_rng(7), []
     for k in range(count * 4):
-        drawn: dict[tuple[int, ...], int] = {}
-        shapes = {name: tuple(_sizes(part, drawn, rng, k)) for name, part in profile.shapes.items()}
-        if shapes not in found:
+        sizes = {
+            n: _size(a.min, a.opt, a.max, a.multiple_of, rng, k % 2 == 1) for n, a in profile.ranges.items()
+        }
+        shapes = profile.shapes_at(sizes)
+        if shapes not in found and profile.holds(shapes):
             found.append(shapes)
     return found[:count]
 
 
-def _sizes(
-    part: object, drawn: dict[tuple[int, ...], int], rng: np.random.Generator, k: int
-) -> Iterator[int]:
-    ranges = zip(part.min, part.opt, part.max, part.multiples, strict=True)  # type: ignore[attr-defined]
-    for axis, (low, opt, high, multiple) in enumerate(ranges):
-        key = axis, low, opt, high
-        if key not in drawn:
-            drawn[key] = _size(low, opt, high, multiple, rng, k)
-        yield drawn[key]
-
-
-def _size(low: int, opt: int, high: int, multiple: int, rng: np.random.Generator, k: int) -> int:
-    """A size that kernels may treat apart: an end, beside one, even, a multiple of 8 or 16, or any."""
-    special = [low, high, high - multiple, opt + multiple, 8, 16, 32, 2 * multiple]
-    size = int(rng.choice(special)) if k % 2 else int(rng.integers(low, high + 1))
+def _size(low: int, opt: int, high: int, multiple: int, rng: np.random.Generator, special: bool) -> int:
+    """A size that kernels may treat apart (an end, beside one, even, a multiple of 8 or 16), or any."""
+    apart = [low, high, high - multiple, opt + multiple, 8, 16, 32, 2 * multiple]
+    size = int(rng.choice(apart)) if special else int(rng.integers(low, high + 1))
     return int(np.clip(size // multiple * multiple or multiple, low, high))

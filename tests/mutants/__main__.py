@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.mutants import trial
 from tests.mutants.mutate import Mutant, mutants
 
-COMPARING = tuple(f"tests/comparison/test_{name}.py" for name in ("bounds", "compare", "mutations", "slices"))
+COMPARING = tuple(f"tests/comparison/test_{name}.py" for name in ("bounds", "mutations", "compare"))
 VERDICT = ("triage", "deciding", "validate")
 MODULES = {
     "harness/precision.py": ("tests/test_precision.py", "tests/comparison/test_bounds.py"),
