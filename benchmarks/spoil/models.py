@@ -224,7 +224,7 @@ shapes.image = {{ min = [1, 3, 32, 32], opt = [4, 3, 32, 32], max = [8, 3, 32, 3
 [task]
 metric = "top1"
 labels = {{ npz = "data.npz", member = "labels" }}
-allowed_drop = 0.02
+allowed_drop = 0.05
 """,
     "segmenter": f"""[inputs.image]\n{_IMAGE("image")}
 [[profiles]]
