@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from harness.backends.runner import Tensors
+from harness.backends.runner import Opener, Tensors
 from harness.comparison.compare import compare_outputs
 from harness.comparison.emulated_error import Compared, EmulatedError, emulation_opener, open_cpu
 from harness.comparison.result import OutputsComparison
@@ -22,7 +22,11 @@ from harness.data.shapes import cases_of
 from harness.engines.subject import Subject
 from harness.errors import UsageError
 from harness.graph.walk import all_nodes
+from harness.loops.error import LoopError, shown_feeds
+from harness.loops.judge import LoopAnswer, answer_loop
+from harness.loops.question import loop_question
 from harness.precision import Precision, PrecisionPlan
+from harness.records import fails
 from harness.search.evaluator import EmulationEvaluator
 from harness.search.proof import spare_nodes
 from harness.search.region import regions
@@ -52,6 +56,7 @@ class Proposal:
     answers at every shape; empty where it cannot run here (`unverified` says why) or nothing passes.
     `trouble`: why the search could not be continued or cannot be later.  `by_mre`: `mre` alone decided.
     `spare`: nodes without any one of which the engine passes, too (see `fp32_proof`); None if not asked.
+    `loop`: the engine's answer over many steps, where the spec has a loop that decided.
     """
 
     model: str
@@ -66,11 +71,13 @@ class Proposal:
     trouble: str = ""
     by_mre: bool = False
     spare: tuple[str, ...] | None = None
+    loop: LoopAnswer | None = None
 
     @property
     def found(self) -> bool:
         """Whether a small set passes, on the engine too where it can run."""
-        return self.result.passed and not self.result.diffuse and not self.disagreeing
+        loop = self.loop is None or not fails(self.loop.triage.verdict)
+        return self.result.passed and not self.result.diffuse and not self.disagreeing and loop
 
     @property
     def disagreeing(self) -> tuple[Answer, ...]:
@@ -136,12 +143,29 @@ def _evaluator(subject: Subject, asked: Request, samples: SuiteSamples) -> Emula
     scales = {name: part.scale for name, part in spec.outputs.items() if part.scale is not None}
     compared = Compared(subject.output_names, tuple(samples.cases), scales)
     openers = open_cpu, emulation_opener(precision)
-    error = (
-        EmulatedError(subject.normalised, samples, *openers, compared)
-        if asked.tolerance
-        else SuiteError(subject.normalised, samples, openers, compared, _judge(subject, precision))
-    )
-    return EmulationEvaluator(subject.normalised, plan, samples, limit, error, subject.ranges(plan))
+    error = _error(subject, asked, samples, openers, compared)
+    # A loop ranks nodes on its own states too, which no sample of single steps has.
+    ranked = Spool([*samples, *shown_feeds(subject)]) if isinstance(error, LoopError) else samples
+    return EmulationEvaluator(subject.normalised, plan, ranked, limit, error, subject.ranges(plan))
+
+
+def _error(
+    subject: Subject,
+    asked: Request,
+    samples: SuiteSamples,
+    openers: tuple[Opener, Opener],
+    compared: Compared,
+) -> EmulatedError:
+    """What candidates are judged by: `mre` against a limit of the user's own, else the suite's rule.
+
+    Where the spec has a loop, the suite's rule is that of the loop too.
+    """
+    if asked.tolerance:
+        return EmulatedError(subject.normalised, samples, *openers, compared)
+    judge = _judge(subject, asked.precision)
+    if subject.spec.loop is not None:
+        return LoopError(subject, asked.precision, samples, openers, compared, judge)
+    return SuiteError(subject.normalised, samples, openers, compared, judge)
 
 
 def _judge(subject: Subject, precision: Precision) -> Judge:
@@ -170,6 +194,7 @@ def _state(subject: Subject, found: EmulationEvaluator) -> State:
         "samples": describe(found.feeds)[0],
         "outputs": list(found.error.names),
         "limit": found.tolerance if isinstance(found.error, SuiteError) else None,
+        "loop": repr(subject.spec.loop) if isinstance(found.error, LoopError) else None,
     }
     return State.open(subject.cache.folder / "search", key, found.candidates)
 
@@ -190,6 +215,7 @@ def _proposal(subject: Subject, found: EmulationEvaluator, result: SearchResult,
     plan = found.keeping(result.nodes)
     unverified = subject.backend.can_run() or "" if result.passed else "no set passes"
     verified = () if unverified else tuple(_answers(subject, plan, found.tolerance))
+    loop = None if unverified or not isinstance(found.error, LoopError) else _loop_answer(subject, plan)
     made = Proposal(
         subject.spec.name,
         plan.precision,
@@ -202,11 +228,21 @@ def _proposal(subject: Subject, found: EmulationEvaluator, result: SearchResult,
         unverified,
         trouble,
         not isinstance(found.error, SuiteError),
+        loop=loop,
     )
     if not verified or not made.found or not result.minimal:
         return made
     asked = partial(_answers, subject, limit=found.tolerance)
     return replace(made, spare=spare_nodes(subject, plan, asked, made.agrees))
+
+
+def _loop_answer(subject: Subject, plan: PrecisionPlan) -> LoopAnswer:
+    """What the suite would say of the engine of `plan` over many steps."""
+    with (
+        subject.engine(plan).open("verified") as engine,
+        loop_question(subject, plan.precision, engine, emulated=True) as question,
+    ):
+        return answer_loop(question)
 
 
 def _answers(subject: Subject, plan: PrecisionPlan, limit: float) -> Iterator[Answer]:
