@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from harness.backends.base import Run
 from harness.backends.runner import Opener, Tensors
 from harness.comparison.emulated_error import Compared
-from harness.comparison.suite_error import Judge, SuiteError, severity
+from harness.comparison.severity import severity
+from harness.comparison.suite_error import Judge, SuiteError
 from harness.data.samples import Spool
 from harness.engines.subject import Subject
 from harness.loops.feeding import Feeding, Step
