@@ -25,6 +25,7 @@ def test_layers(case, question, subject, built, trt_options, answered, worst_tas
         data=answer.data(),
         manifest=built.manifest.hash,
         warnings=answer.warnings,
+        caveats=answer.caveats,
         message=message,
     )
     if made.fails:

@@ -18,6 +18,7 @@ def test_outputs(case, answered, built, record, reproduce, propose_fp32):
             data=plain(answer.data()),
             manifest=built.manifest.hash,
             warnings=answer.triage.warnings,
+            caveats=answer.triage.caveats,
             message=explain(label, [answer], reproduce) if fails(answer.triage.verdict) else "",
         )
         kept.append(made)

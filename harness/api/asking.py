@@ -24,7 +24,7 @@ def question(subject: Subject, precision: Precision, *, strict: bool = False) ->
     with ExitStack() as stack:
         yield Question(
             subject.spec,
-            subject.spec.terms(precision, strict=strict),
+            subject.terms(precision, strict=strict),
             subject.feeds,
             stack.enter_context(subject.engine(precision).open("verified")),
             subject.reference(),

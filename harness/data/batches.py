@@ -94,6 +94,14 @@ class Batches:
             raise InapplicableError("no output has a batch axis")
         return axes
 
+    def coupled(self, outputs: Outputs, size: int, run: Run) -> dict[str, tuple[int, ...]]:
+        """The axes that follow the batch size, of each output that has several: it relates samples."""
+        low, high = self.bounds
+        other = low if low != size else high
+        probe = outputs if other == size else run(self.feed(other))
+        found = {n: _axes(a.shape, probe[n].shape, (size, other)) for n, a in outputs.items()}
+        return {n: axes for n, axes in found.items() if len(axes) > 1 and other != size}
+
 
 def stacked(
     outputs: Sequence[Outputs], rows: int = 1, like: Outputs | None = None
@@ -124,5 +132,9 @@ def take_rows(outputs: Outputs, axes: Mapping[str, int], rows: Sequence[int]) ->
 
 
 def _axis(shape: Shape, probe: Shape, sizes: tuple[int, int]) -> int | None:
+    return next(iter(_axes(shape, probe, sizes)), None)
+
+
+def _axes(shape: Shape, probe: Shape, sizes: tuple[int, int]) -> tuple[int, ...]:
     pairs = enumerate(zip(shape, probe, strict=False))
-    return next((axis for axis, pair in pairs if pair == sizes), None)
+    return tuple(axis for axis, pair in pairs if pair == sizes)

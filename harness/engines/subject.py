@@ -20,6 +20,7 @@ from harness.data.inputs import Feeds, calibration_feeds
 from harness.engines.conversion import Conversion, Pair, bounds, conversion_of
 from harness.engines.engine import BuiltEngine, EngineSource, build
 from harness.engines.native import native_of, weakly_typed
+from harness.engines.randomness import random_outputs
 from harness.engines.reference import CachedOutputs, Reference, Source, feeds_digest
 from harness.engines.trial import require_survives
 from harness.graph import file as onnx_file
@@ -37,6 +38,7 @@ from harness.precision import Precision, PrecisionPlan
 from harness.spec.assets import model_path
 from harness.spec.check import check_against_model
 from harness.spec.model_spec import ModelSpec
+from harness.spec.terms import Terms
 from harness.storage.cache import JSON, Cache
 
 FLOAT64 = "computes in float64, which TensorRT lacks: engines compute in FP32, held against float64 outputs"
@@ -135,6 +137,16 @@ class Subject:
         names = (str(value.name) for value in self.model.graph.outputs)
         ignored = {name for name, part in self.spec.outputs.items() if part.compare == "ignore"}
         return tuple(name for name in names if name not in ignored)
+
+    @cached_property
+    def random_outputs(self) -> tuple[str, ...]:
+        """The outputs that the model makes by chance, in graph order.  Raises RunError."""
+        opt = {name: part.opt for name, part in self.spec.profiles[0].shapes.items()}
+        return random_outputs(self.exact, self.output_names, lambda: self.feeds.feed(opt))
+
+    def terms(self, precision: Precision, *, strict: bool = False) -> Terms:
+        """What the outputs of an engine of `precision` are judged by: random ones are not."""
+        return self.spec.terms(precision, strict=strict).ignoring(self.random_outputs)
 
     def plan(self, precision: Precision) -> PrecisionPlan:
         """The spec's plan for `precision`."""

@@ -57,6 +57,8 @@ class Chooser(Protocol):
         """Names of the tensors that an engine in `folder` can show.  Raises RunError."""
 
 
+FAR = 10.0
+"""How many times the limit a layer is off that is told beside a verdict which passes."""
 HISTOGRAMS = 4
 """Tensors of which histograms are kept, at most."""
 
@@ -87,6 +89,14 @@ class LayerAnswer:
         where = f"'{first.place.tensor}' ({first.place.op_type})"
         hidden = f"{many} out of tolerance although the outputs are not; first: {where}"
         return (hidden, *warnings(self.layers))
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """Layers far out of tolerance behind outputs that are within it, in a few words."""
+        far = [one for one in self.layers.over if one.error > FAR * self.layers.tolerance.limit]
+        if not far or fails(self.triage.verdict):
+            return ()
+        return (f"{len(far)} of {len(self.layers.layers)} layers are far out of tolerance",)
 
     def explain(self, label: str, reproduce: str) -> str:
         """Outputs and layers in one text; the command that reproduces it comes last."""

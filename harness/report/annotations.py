@@ -32,8 +32,8 @@ def of_records(records: Iterable[Record]) -> list[str]:
         title = f"{record.model} {record.precision} {record.kind}: {record.verdict}"
         if record.fails:
             found.append(command("error", title, f"{record.message}\n{record.reproduce}".strip()))
-        elif record.warnings:
-            found.append(command("warning", title, "\n".join(record.warnings)))
+        elif told := [*(f"but {text}" for text in record.caveats), *record.warnings]:
+            found.append(command("warning", title, "\n".join(told)))
     return found
 
 

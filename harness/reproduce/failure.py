@@ -89,7 +89,7 @@ def _question(
     emulated = subject.backend.info().provider == "CPUExecutionProvider"
     return Question(
         subject.spec,
-        subject.spec.terms(precision, strict=strict),
+        subject.terms(precision, strict=strict),
         subject.feeds,
         stack.enter_context(built.open("verified")),
         subject.reference(),

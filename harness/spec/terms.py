@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from harness.precision import TOLERANCES, Precision, Tolerance
 from harness.spec.parts import OutputSpec
 
 EVERY_NUMBER = OutputSpec()
+NOT_COMPARED = OutputSpec(compare="ignore")
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,10 @@ class Terms:
     def rule(self, name: str) -> OutputSpec:
         """The rule of output `name`."""
         return self.rules.get(name, EVERY_NUMBER)
+
+    def ignoring(self, names: Iterable[str]) -> Terms:
+        """The same without the outputs `names`."""
+        return replace(self, rules={**self.rules, **dict.fromkeys(names, NOT_COMPARED)})
 
     def without_rules(self) -> Terms:
         """The same for tensors that are no outputs."""

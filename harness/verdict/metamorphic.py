@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -43,6 +43,12 @@ DECLARE = (
 DECLARE_OTHER = (
     "if this does not hold for the model itself, say so at the top of its spec: "
     'exceptions = [{{ property = "{}", reason = "..." }}]'
+)
+
+
+COUPLED = (
+    "output '{name}' grows with the batch along axes {axes}: the model relates the samples of a batch to "
+    "each other, as image-text scores do. Say so at the top of its spec: exceptions = [{exceptions}]"
 )
 
 
@@ -75,6 +81,12 @@ class Trial:
         found += [profile.at("min"), profile.at("max")]
         return [shapes for k, shapes in enumerate(found) if shapes not in found[:k]]
 
+    @cached_property
+    def coupled(self) -> Mapping[str, tuple[int, ...]]:
+        """The outputs that relate the samples of a batch to each other, as their shapes tell."""
+        rows = self.batches.usual
+        return self.batches.coupled(self.run(self.batches.feed(rows)), rows, self.run)
+
     def run(self, feed: Tensors, engine: Engine | None = None) -> Outputs:
         """Outputs of `engine` (default: the one under test) on the profile."""
         return (engine or self.engine).run(feed, self.profile)
@@ -97,6 +109,7 @@ class Outcome:
     found: tuple[tuple[str, OutputsComparison], ...] = ()
     identical: bool = True
     reason: str = ""
+    coupled: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def holds(self) -> bool:
@@ -114,7 +127,9 @@ class Outcome:
         failed = [(where, one) for where, one in self.found if not one.quality]
         where, first = failed[0]
         context = [f"{place}: {problems(one)[0]}" for place, one in failed[1:4]]
-        if self.name in OF_ROWS:
+        if self.coupled:
+            context += [_declared(name, axes) for name, axes in self.coupled.items()]
+        elif self.name in OF_ROWS:
             context.append(DECLARE.format(self.name))
         elif self.name not in PROPERTIES:
             context.append(DECLARE_OTHER.format(self.name))
@@ -123,7 +138,8 @@ class Outcome:
 
 def check(name: str, trial: Trial) -> Outcome:
     """Check one property of PROPERTIES.  Raises RunError."""
-    return outcome_of(name, PROPERTIES[name](trial), trial.terms)
+    found = outcome_of(name, PROPERTIES[name](trial), trial.terms)
+    return replace(found, coupled=trial.coupled) if name in OF_ROWS and not found.holds else found
 
 
 def outcome_of(name: str, pairs: Iterator[Pair], terms: Terms) -> Outcome:
@@ -136,6 +152,13 @@ def outcome_of(name: str, pairs: Iterator[Pair], terms: Terms) -> Outcome:
     except InapplicableError as why:
         return Outcome(name, reason=str(why))
     return Outcome(name, tuple(found), identical)
+
+
+def _declared(output: str, axes: Sequence[int]) -> str:
+    """The proposal to except a model whose `output` relates the samples of a batch."""
+    reason = f"output '{output}' relates the samples of a batch to each other"
+    listed = ", ".join(f'{{ property = "{name}", reason = "{reason}" }}' for name in sorted(OF_ROWS))
+    return COUPLED.format(name=output, axes=" and ".join(map(str, axes)), exceptions=listed)
 
 
 def identical_rows(trial: Trial) -> Iterator[Pair]:

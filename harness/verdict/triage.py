@@ -113,7 +113,8 @@ def verdict_of(
     """
     warnings = _warnings(found, tf32 and without_tf32 is None, emulated)
     if found.quality:
-        return Triage("pass", warnings, split=split)
+        compared = not isinstance(found, OutputsComparison) or bool(found.comparisons)
+        return Triage("pass" if compared else "unverified", warnings, split=split)
     explained = [one for one in _each(found) if one.name in own and own[one.name].explains]
     warnings += tuple(text for one in explained for text in _forgiven(one, own[one.name]))
     blamed = [_limited(one, own[one.name]) for one in explained if own[one.name].beyond]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.backends.base import Engine, EngineRun, Run, Tensors
@@ -21,6 +21,7 @@ from harness.records import fails
 from harness.spec.model_spec import ModelSpec, Shape
 from harness.spec.terms import Terms
 from harness.verdict.advice import addressed
+from harness.verdict.blind import blind_spots, random_words
 from harness.verdict.floors import OwnError, own_errors
 from harness.verdict.second_opinion import Opinion, Recurrence
 from harness.verdict.tasks import Task, tasks_of
@@ -99,7 +100,7 @@ class Answer:
             "shape": self.label,
             "samples": self.samples,
             "coverage": asdict(self.task.coverage) if self.task else None,
-            "mre": self.found.mre,
+            "mre": self.found.mre if self.found.comparisons or self.found.faults else None,
             "limit": self.found.tolerance.limit,
             "expected": self.found.tolerance.expected,
             "floor": {name: asdict(floor) for name, floor in self.floor.items()},
@@ -202,6 +203,7 @@ def answer(question: Question, task: Task) -> Answer:
     opinion = _second_opinion(question, triage, actual, expected, feeds)
     if opinion is not None:
         triage = opinion.on(triage, question.precision)
+    triage = replace(triage, caveats=caveats(question, expected, rows_of(question, feeds)))
     return Answer(
         question.spec.profiles[profile].name,
         task.case.label,
@@ -216,6 +218,15 @@ def answer(question: Question, task: Task) -> Answer:
         own,
         task.without_feeds(),
     )
+
+
+def caveats(question: Question, expected: Sequence[Tensors], rows: int) -> tuple[str, ...]:
+    """What the case's data cannot tell, and what was not compared, in a few words each."""
+    ignored = {name for name, rule in question.spec.outputs.items() if rule.compare == "ignore"}
+    rules = question.terms.rules.items()
+    random = [name for name, rule in rules if rule.compare == "ignore" and name not in ignored]
+    every = [name for name in expected[0] if name not in ignored]
+    return (*random_words(random, every), *blind_spots(stacked(expected, rows), question.terms, rows))
 
 
 def _second_opinion(
