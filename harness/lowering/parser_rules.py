@@ -96,9 +96,14 @@ def _read(node: ir.Node, value: ir.Value, dtype: ir.DataType) -> Iterator[Refusa
 
 _QDQ = frozenset({"QuantizeLinear", "DequantizeLinear"})
 _NOT_OF_UINT8 = frozenset(
-    {"Add", "Sub", "Mul", "Div", "Min", "Max", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "MaxPool",
-     "Transpose", "Clip"}
+    {
+        "Abs", "Add", "ArgMax", "ArgMin", "Clip", "Concat", "DepthToSpace", "Div", "Expand", "Flatten",
+        "Floor", "Gather", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "MaxPool", "Min",
+        "Mod", "Mul", "Neg", "Pad", "Pow", "ReduceMax", "ReduceMin", "Relu", "Reshape", "Resize", "Sign",
+        "Slice", "SpaceToDepth", "Split", "Sub", "Tile", "TopK", "Transpose", "Unsqueeze", "Where",
+    }
 )  # fmt: skip
+"""Operators asked with a UINT8 input [RTX 1.7]; Cast, Equal, Identity and Shape take one."""
 _NORMS = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare")
 _REDUCE = frozenset({f"Reduce{name}" for name in _NORMS})
 _INDEXED: Mapping[str, tuple[int, Version | None]] = {"CumSum": (1, (10, 8)), "Slice": (3, (10, 3))}
