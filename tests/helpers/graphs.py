@@ -103,6 +103,51 @@ ROUNDED = (
 )
 """Results whose last bit in FP32 depends on how a runtime sums or approximates."""
 
+COMPUTING = (
+    *(
+        f"y = {op}({{a}})"
+        for op in ("Exp", "Erf", "Sin", "Sign", "Round", "Ceil", "HardSwish", "Elu", "Softplus")
+    ),
+    *(f"h = {op}({{a}}) y = Expand(h, i_shape)" for op in ("GlobalAveragePool", "GlobalMaxPool")),
+    *(
+        f"h = {op}({{a}}, i_m1) y = Expand(h, i_shape)"
+        for op in ("ReduceMean", "ReduceL2", "ReduceSumSquare")
+    ),
+    "h = Abs({a}) y = Pow(h, {b})",
+    "y = LeakyRelu <alpha = 0.1> ({a})",
+    "y = Clip({a}, w_low, w_high)",
+    "y = PRelu({a}, {b})",
+    "y = LogSoftmax <axis = 1> ({a})",
+    "y = Trilu({a})",
+    "y = CumSum({a}, i_s1)",
+    "y, h = TopK <axis = 3> ({a}, i_4)",
+    "y = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> ({a}, w_conv)",
+    "y = ConvTranspose <pads = [1, 1, 1, 1]> ({a}, w_conv)",
+    "y = AveragePool <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> ({a})",
+    "y = InstanceNormalization({a}, w_four, w_four)",
+    "y = LayerNormalization({a}, w_four)",
+    "y = BatchNormalization({a}, w_four, w_four, w_four, w_four)",
+    "y = LpNormalization({a})",
+    "h = Flatten <axis = 3> ({a}) p = Gemm(h, w_square, w_four) y = Reshape(p, i_shape)",
+    'y = Einsum <equation = "bchw,wd->bchd"> ({a}, w_square)',
+    'h = Resize <mode = "nearest"> ({a}, , w_scales) y = Slice(h, i_0, i_4, i_3)',
+    'h = Resize <mode = "linear"> ({a}, , w_scales) y = Slice(h, i_0, i_4, i_3)',
+    'h = GatherND({b}, i_place) y = ScatterND <reduction = "add"> ({a}, i_place, h)',
+    'y = Pad <mode = "constant"> ({a}, i_nopads, w_low)',
+    "y = Mean({a}, {b}, {a})",
+    "y = Sum({a}, {b}, {a})",
+)
+"""Other operators that lowering puts into 16 bits, most of which the runtime has no 16-bit kernel for."""
+INTEGERS |= {"i_nopads": np.zeros(8, np.int64)}
+HELD = {
+    "w_low": np.array(-2000, np.float32),
+    "w_high": np.array(4099, np.float32),
+    "w_conv": np.linspace(-1, 1, 144, dtype=np.float32).reshape(4, 4, 3, 3),
+    "w_four": np.linspace(0.5, 1.5, 4, dtype=np.float32),
+    "w_square": np.linspace(-1, 1, 16, dtype=np.float32).reshape(4, 4),
+    "w_scales": np.array([1, 1, 1, 2], np.float32),
+}
+
 
 @st.composite
 def graphs(draw: st.DrawFn, number: str = "float") -> ir.Model:
@@ -144,6 +189,6 @@ def built(lines: list[str], shown: list[str], number: str) -> ir.Model:
     ends = ", ".join(f"float{FACE} out_{name}" for name in shown)
     body = "\n".join([*start, *lines, *end])
     parsed = proto(f"g (float{FACE} x) => ({ends}) {{ {body} }}", 22 if number == "bfloat16" else 19)
-    arrays = {**WEIGHTS, **INTEGERS}
+    arrays = {**WEIGHTS, **INTEGERS, **HELD}
     parsed.graph.initializer.extend(onnx.numpy_helper.from_array(a, n) for n, a in arrays.items())
     return normalise(ir.serde.deserialize_model(parsed))

@@ -98,6 +98,16 @@ def between(form: str, number: str) -> ir.Model:
 
 
 @pytest.mark.parametrize("precision", HALVES)
+@pytest.mark.parametrize("form", forms(graphs.COMPUTING))
+def test_a_rounding_before_and_behind_each_that_computes(form: str, precision: Precision) -> None:
+    """Against the oracle, which has the runtime's own FP32 kernels: to the bit."""
+    lowered = lower(between(form, "float"), PrecisionPlan(precision))
+    found = answers(lowered, graphs.X)
+    for level in LEVELS:
+        np.testing.assert_array_equal(found[level]["out_n2_y"], found["oracle"]["out_n2_y"], err_msg=level)
+
+
+@pytest.mark.parametrize("precision", HALVES)
 @pytest.mark.parametrize("form", forms(graphs.ROUNDED))
 def test_sums_and_functions_differ_by_an_ulp_at_most_and_seldom(form: str, precision: Precision) -> None:
     number, rng, apart, size = HALVES[precision], np.random.default_rng(11), 0, 0
