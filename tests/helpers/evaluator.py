@@ -161,6 +161,12 @@ def _max_pool(_: _Node, x: Any) -> Any:
     return np.max(list(parts), axis=0)
 
 
+def _reduce_max(node: _Node, x: Any, axes: Any) -> Any:
+    if np.isnan(x).any():
+        raise UndefinedError
+    return x.max(tuple(axes), keepdims=bool(node.get("keepdims", 1)))
+
+
 def _reverse(_: _Node, x: Any, lengths: Any) -> Any:
     """Batches on the first axis, steps on the second."""
     result = x.copy()
@@ -217,7 +223,7 @@ MADE: Mapping[str, Callable[..., Any]] = {
     },
     "Softmax": _softmax,
     "ReduceSum": lambda n, x, axes: x.sum(tuple(axes), keepdims=bool(n.get("keepdims", 1))),
-    "ReduceMax": lambda n, x, axes: x.max(tuple(axes), keepdims=bool(n.get("keepdims", 1))),
+    "ReduceMax": _reduce_max,
     "Cast": _cast,
     "Transpose": lambda n, x: np.transpose(x, n.get("perm")),
     "Flatten": lambda n, x: x.reshape(int(np.prod(x.shape[: n.get("axis", 1)])), -1),
