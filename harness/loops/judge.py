@@ -99,7 +99,6 @@ class LoopAnswer:
         return {
             "steps": loop.steps,
             "sequences": len(self.ran),
-            "resident": loop.resident,
             "limit": tolerance.limit,
             "expected": tolerance.expected,
             "growth_allowed": loop.growth,

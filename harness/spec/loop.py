@@ -62,7 +62,7 @@ class LoopSpec(Part):
     `feed`: output name to the input that it becomes.  `series`: inputs whose data are one sample a step.
     `start`: sizes of named axes at the first step (by default their opt).  `initial`: what fed inputs hold
     at the first step.  `sequences`: how many loops are run, on different samples.  `growth`: by what
-    fraction of itself the limit grows with each step that runs free.  `resident`: state stays on the device.
+    fraction of itself the limit grows with each step that runs free.
     """
 
     steps: Count
@@ -73,7 +73,6 @@ class LoopSpec(Part):
     initial: Literal["zeros", "data"] = "zeros"
     sequences: Count = 1
     growth: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    resident: bool = False
 
     @model_validator(mode="after")
     def _feeds_something(self) -> LoopSpec:
