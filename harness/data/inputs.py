@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.arrays import data_error, load_array, numpy_dtype
+from harness.data.finite import first_nan
 from harness.data.shapes import Case, cases_of
 from harness.precision import Precision
 from harness.spec.axes import parse, size_of
@@ -123,6 +124,16 @@ class Feeds:
             offset = parse(source.offset).bounds(profile.axes)[1] if source.offset and profile.axes else 0
             last = max(last, offset + longest - 1)
         return key, {"generator": "positions"}, 0, last
+
+    def require_numbers(self) -> None:
+        """Raise DataError for the first row of the data that holds NaN; data are read block by block."""
+        for name, array in self._arrays.items():
+            axis = 0 if self._alone(name, array) else self._spec.inputs[name].batch_axis or 0
+            if found := first_nan(array, axis):
+                row, count, size = found
+                rule = f"row {row} holds {count} NaN of {size} elements: clean the data, or leave the row out"
+                key, source = self._sources[name]
+                raise data_error(self._spec, key, _file_of(source), rule)
 
     def _largest(self, name: str) -> tuple[int | None, ...]:
         """How much of each axis of the array of `name` is ever fed; None: all of it."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,12 @@ BUDGET_S = 60.0
 """How long shapes are looked for."""
 
 TIMEOUT_S = 300.0
+TELL_S = 5.0
+MEMORY_BYTES = 2 * 2**30
+"""What the process that tries shapes may take beside the weights; shapes that need more are not drafted."""
+COPIES = 4
+"""Weights as read, as normalised, as the runtime reads them and as it packs them."""
+Tell = Callable[[str], object]
 _RANGES = ("min", "opt", "max")
 
 
@@ -46,15 +55,30 @@ def draft_spec(path: str | os.PathLike[str], spec_path: str | os.PathLike[str] |
 
     Raises ModelError, and SpecError where the text would be no valid spec.
     """
+    return text_and_doubts(path, spec_path)[0]
+
+
+def text_and_doubts(
+    path: str | os.PathLike[str],
+    spec_path: str | os.PathLike[str] | None = None,
+    *,
+    memory_bytes: int = MEMORY_BYTES,
+    tell: Tell | None = None,
+) -> tuple[str, tuple[str, ...]]:
+    """The text of `draft_spec`, and why the spec does not run as it is; see `draft_of`."""
     file = Path(path)
     folder = Path(spec_path).resolve().parent if spec_path else file.resolve().parent
-    text = "\n".join(_lines(file, os.path.relpath(file.resolve(), folder), draft_of(file))) + "\n"
+    draft = draft_of(file, memory_bytes=memory_bytes, tell=tell)
+    text = "\n".join(_lines(file, os.path.relpath(file.resolve(), folder), draft)) + "\n"
     parse_spec(text, spec_path or file)
-    return text
+    return text, draft.doubts
 
 
-def draft_of(file: Path) -> Draft:
-    """What is found out of a model: by reading it here, by running it in a process of its own."""
+def draft_of(file: Path, *, memory_bytes: int = MEMORY_BYTES, tell: Tell | None = None) -> Draft:
+    """What is found out of a model: by reading it here, by running it in a process of its own.
+
+    `memory_bytes` is what that process may take beside the weights; `tell` gets a line now and then.
+    """
     from harness.graph import file as onnx_file
 
     if rule := no_file(file):
@@ -63,11 +87,36 @@ def draft_of(file: Path) -> Draft:
     inputs = draft_inputs(model)
     if not inputs:
         raise ModelError(f"{file}: the model has no inputs to feed")
+    limit = memory_bytes + COPIES * onnx_file.weight_bytes(model)
     try:
-        draft = isolated(explore, str(file.resolve()), inputs, BUDGET_S, timeout_s=TIMEOUT_S)
+        with _told(file, tell):
+            arguments = (str(file.resolve()), inputs, BUDGET_S)
+            draft = isolated(explore, *arguments, timeout_s=TIMEOUT_S, memory_bytes=limit)
     except (ModelError, RunError) as error:
         draft = untried(inputs, f"not tried: {one_line(error)}")
     return replace(draft, ignored=tuple(str(v.name) for v in model.graph.outputs if incomparable(v)))
+
+
+@contextmanager
+def _told(file: Path, tell: Tell | None) -> Iterator[None]:
+    """Say every `TELL_S` seconds that shapes are still being tried."""
+    if tell is None:
+        yield
+        return
+    done, started = threading.Event(), time.monotonic()
+
+    def follow() -> None:
+        while not done.wait(TELL_S):
+            spent = time.monotonic() - started
+            tell(f"{file}: trying shapes and values since {spent:.0f} s (at most {TIMEOUT_S:g} s)")
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def name_for(file: Path) -> str:
@@ -77,7 +126,9 @@ def name_for(file: Path) -> str:
 
 def _lines(file: Path, relative: str, draft: Draft) -> Iterator[str]:
     tables = draft.tables()
-    yield f"# Written by `trt-harness init {one_line(file.name)}`; it runs as it is. Improve it from here."
+    state = "it does not run as it is:" if draft.doubts else "it runs as it is. Improve it from here."
+    yield f"# Written by `trt-harness init {one_line(file.name)}`; {state}"
+    yield from (f"# {one_line(doubt)}" for doubt in draft.doubts)
     yield from (f"# {one_line(remark)}" for remark in draft.remarks)
     yield f"name = {_value(name_for(file))}"
     yield f"# Also known: {', '.join(p for p in Precision if p not in draft.precisions)}."

@@ -26,6 +26,8 @@ _FOLLOWED = {"Cast", "Identity", "Reshape", "Unsqueeze", "Squeeze", "Flatten", "
 _FLAGS = ("mask", "flag", "is_", "use_", "has_")
 _RATES = ("sr", "sample_rate", "sampling_rate")
 _FREE_INTEGERS = 100
+_CHANNELS = (1, 3, 4)
+"""Sizes of the last axis that say that an input of four axes or more is an image, channels last."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,10 @@ def _axes(name: str, value: ir.Value) -> Iterator[Axis]:
             yield Axis("length", follows=label)
             continue
         shared = label not in _NAMELESS and names[label] == 1
-        yield Axis(
-            _kind(name, label, index, len(dims)), symbol=identifier(label if shared else f"{name}_{index}")
-        )
+        last = len(dims) - 1
+        image = index and index < last and len(dims) >= 4 and dims[last] in _CHANNELS
+        kind: AxisKind = "side" if image else _kind(name, label, index, len(dims))
+        yield Axis(kind, symbol=identifier(label if shared else f"{name}_{index}"))
 
 
 def _is_expression(label: str) -> bool:

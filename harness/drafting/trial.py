@@ -22,7 +22,7 @@ Sizes = Mapping[str, int]
 """A size for every symbol."""
 
 MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128)
-SIDES = (224, 64, 32, 48, 128, 256, 320, 640, 96, 299, 16, 8, 1)
+SIDES = (64, 32, 128, 224, 48, 96, 256, 299, 320, 640, 16, 8, 1)
 LENGTHS = (32, 16, 64, 8, 128, 1, 2, 4, 48, 80, 100, 160, 256, 400, 512, 1024, 4096, 16000)
 FEW = (32, 48, 64, 128, 224, 320, 1, 2)
 PROBED = (8, 16)
@@ -45,6 +45,7 @@ class Draft:
     """What a spec is written from: ranges of the symbols, values of the inputs, remarks for the user.
 
     `ignored` outputs are those that cannot be compared; `precisions` those that make sense for the model.
+    `doubts`: why the spec does not run as it is; empty where it does.
     """
 
     inputs: tuple[DraftInput, ...]
@@ -53,6 +54,7 @@ class Draft:
     remarks: tuple[str, ...] = field(default=())
     ignored: tuple[str, ...] = ()
     precisions: tuple[Precision, ...] = (Precision.FP32, Precision.FP16, Precision.INT8)
+    doubts: tuple[str, ...] = ()
 
     def shapes(self, bound: str) -> dict[str, list[int]]:
         """The shape of every input at `min`, `opt` or `max`, or its `multiple`s."""
@@ -126,7 +128,7 @@ def batch_axis(drafted: DraftInput) -> int:
 def untried(inputs: tuple[DraftInput, ...], remark: str) -> Draft:
     """A draft that nothing has vouched for."""
     sizes = {s: {"batch": 1, "side": SIDES[0]}.get(kind, LENGTHS[0]) for s, kind in _symbols(inputs).items()}
-    return Draft(inputs, _fixed(sizes), {i.name: i.values for i in inputs}, (remark,))
+    return Draft(inputs, _fixed(sizes), {i.name: i.values for i in inputs}, doubts=(remark,))
 
 
 def explore(path: str, inputs: tuple[DraftInput, ...], budget_s: float) -> Draft:
@@ -145,7 +147,8 @@ def explore(path: str, inputs: tuple[DraftInput, ...], budget_s: float) -> Draft
     if base is None:
         remark = f"no shape was found that ONNX Runtime runs; last it said: {trial.said}"
         return replace(untried(inputs, remark), precisions=precisions)
-    return replace(trial.steadied(trial.widened(base)), precisions=precisions)
+    found = trial.steadied(trial.widened(base))
+    return replace(found, precisions=precisions, remarks=(*found.remarks, *trial.fixed_batch(found)))
 
 
 def precisions_of(model: ir.Model) -> tuple[Precision, ...]:
@@ -155,14 +158,27 @@ def precisions_of(model: ir.Model) -> tuple[Precision, ...]:
     """
     from harness.backends.onnxruntime.audit import node_precisions
     from harness.lowering.formats.int8 import is_quantized
-    from harness.lowering.lower import quantizable
 
     if is_quantized(model):
         return Precision.INT8, Precision.INT8_FP16
     words = set(node_precisions(model).values())
     is_half = Precision.FP16 in words and Precision.FP32 not in words
     plain = (Precision.FP16,) if is_half else (Precision.FP32, Precision.FP16)
-    return (*plain, Precision.INT8) if quantizable(model, PrecisionPlan(Precision.INT8)) else plain
+    return (*plain, Precision.INT8) if _quantizes(model) else plain
+
+
+def _quantizes(model: ir.Model) -> bool:
+    """Whether INT8 finds something to quantize, and lowers it with whatever ranges."""
+    from harness.errors import HarnessError
+    from harness.lowering.lower import lower, quantizable
+
+    plan = PrecisionPlan(Precision.INT8)
+    nodes = quantizable(model, plan)
+    try:
+        lower(model, plan, {name: 1.0 for node in nodes for name in node.activations})
+    except HarnessError:
+        return False
+    return bool(nodes)
 
 
 class Trial:
@@ -218,7 +234,7 @@ class Trial:
                 return draft
             if finite is not None and spare is None:
                 remark = "outputs are not finite with any values tried: give it real data"
-                spare = Draft(self._inputs, _fixed(sizes), values, (remark,))
+                spare = Draft(self._inputs, _fixed(sizes), values, doubts=(remark,))
         return spare
 
     def widened(self, base: Draft) -> Draft:
@@ -233,7 +249,7 @@ class Trial:
         for wide in steps:
             free = {symbol for symbol, kind in symbols.items() if wide(kind)}
             for ranges in _ranges(base.ranges.opt, symbols, free, multiple, self.seconds):
-                draft = Draft(base.inputs, ranges, base.values, base.remarks)
+                draft = replace(base, ranges=ranges)
                 if self._holds(draft):
                     return self._emptied(draft)
         return base
@@ -249,9 +265,23 @@ class Trial:
 
     def steadied(self, draft: Draft) -> Draft:
         """`draft` with the first values whose outputs are finite in all that the suites will feed."""
-        alternatives = () if draft.remarks else (draft.values, *_alternatives(self._inputs))
+        alternatives = () if draft.doubts else (draft.values, *_alternatives(self._inputs))
         tried = (replace(draft, values=values) for values in alternatives)
-        return next((one for one in tried if self._stays_finite(one)), draft)
+        found = next((one for one in tried if self._stays_finite(one)), None)
+        doubt = "outputs are not finite at every shape with any values tried: give it real data"
+        return found or replace(draft, doubts=(*draft.doubts, *(() if draft.doubts else (doubt,))))
+
+    def fixed_batch(self, draft: Draft) -> tuple[str, ...]:
+        """What is to be said of a batch that the file leaves open, and that runs at 1 alone."""
+        batches = [s for s, kind in _symbols(self._inputs).items() if kind == "batch"]
+        if not batches or any(draft.ranges.max[symbol] > 1 for symbol in batches):
+            return ()
+        if (
+            self._runs(replace(draft, ranges=_fixed({**draft.ranges.opt, **dict.fromkeys(batches, 2)})))
+            is None
+        ):
+            return (f"the batch is 1, though the file leaves it open: at 2 it does not run: {self.said}",)
+        return ("the batch is 1, though the file leaves it open and 2 runs: larger ones took too long",)
 
     def _stays_finite(self, draft: Draft) -> bool:
         from harness.data.inputs import Feeds
@@ -341,15 +371,34 @@ def _sizes(symbols: Mapping[str, str]) -> Iterator[Sizes]:
 
 
 def _alternatives(inputs: Sequence[DraftInput]) -> Iterator[dict[str, Values]]:
-    """Values to try for all inputs: as guessed, floats positive, integers all one, integers all zero."""
+    """Values to try: as guessed, floats positive, flags set, ids small, integers all one, all zero."""
     yield {i.name: i.values for i in inputs}
     positive: Values = {"generator": "uniform"}
     floats = {i.name: positive for i in inputs if "float" in i.dtype}
     if floats:
         yield {i.name: i.values for i in inputs} | floats
-    for only in (1, 0) if len(floats) < len(inputs) else ():
-        table: Values = {"generator": "integers", "low": only, "high": only + 1}
-        yield {i.name: table for i in inputs} | floats
+    for integers in (_flags_set(inputs), _below(inputs, 10), *(_only(inputs, k) for k in (1, 0))):
+        if integers:
+            yield {i.name: i.values for i in inputs} | floats | integers
+
+
+def _flags_set(inputs: Sequence[DraftInput]) -> dict[str, Values]:
+    """Masks and flags all one; ids as guessed."""
+    flags = [i for i in inputs if i.values["generator"] == "mask" or i.values.get("high") == 2]
+    return {one.name: {"generator": "integers", "low": 1, "high": 2} for one in flags}
+
+
+def _below(inputs: Sequence[DraftInput], bound: int) -> dict[str, Values]:
+    """Ids below `bound`, still different ones; masks and flags all one."""
+    ids = [i for i in inputs if i.values["generator"] == "integers" and i.values.get("low") == 0]
+    small: Values = {"generator": "integers", "low": 0, "high": bound}
+    wide = {i.name: small for i in ids if float(i.values["high"]) > bound}
+    return wide and {**wide, **_flags_set(inputs)}
+
+
+def _only(inputs: Sequence[DraftInput], number: int) -> dict[str, Values]:
+    table: Values = {"generator": "integers", "low": number, "high": number + 1}
+    return {i.name: table for i in inputs if "float" not in i.dtype}
 
 
 def _ranges(

@@ -11,6 +11,7 @@ from harness.data.inputs import Feeds, calibration_data
 from harness.data.vocabulary import check_indices
 from harness.errors import ModelError
 from harness.graph import file as onnx_file
+from harness.graph.walk import all_nodes
 from harness.lowering.passes.normalise import normalise
 from harness.lowering.refusals import check_reference
 from harness.options import Options
@@ -40,6 +41,8 @@ def check_spec(spec: ModelSpec, options: Options) -> None:
     for feeds in _every_data(spec, options.allow_code):
         for profile in spec.profiles:
             feeds.feed(profile.at("min"))
+        if not any(node.op_type == "IsNaN" for node in all_nodes(model.graph)):
+            feeds.require_numbers()
         check_indices(spec, model, feeds)
     task_of(spec, tuple(str(value.name) for value in model.graph.outputs), allow_code=options.allow_code)
 

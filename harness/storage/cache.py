@@ -96,6 +96,10 @@ class Cache:
                 return found if isinstance(found, Entry) else place.write(make, found)
         except Timeout as error:
             raise CacheError(f"{place.lock}: held by another process for {self.timeout_s:g} s") from error
+        except OSError as error:
+            if place.lock.is_symlink():
+                raise CacheError(f"{place.lock}: a symbolic link in a lock's place: remove it") from error
+            raise
         except NotImplementedError as error:
             raise OSError(errno.ENOTSUP, "the file system has no locks", str(place.lock)) from error
 

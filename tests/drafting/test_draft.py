@@ -194,7 +194,7 @@ def test_a_model_that_no_shape_suits(tmp_path):
     onnx.save(one_graph(nodes, [("x", FLOAT, [3])], [("y", [7919])], [shape]), tmp_path / "m.onnx")
     inputs = draft_inputs(onnx_file.read(tmp_path / "m.onnx"))
     draft = explore(str(tmp_path / "m.onnx"), inputs, 5.0)
-    assert "no shape was found that ONNX Runtime runs" in draft.remarks[0]
+    assert "no shape was found that ONNX Runtime runs" in draft.doubts[0]
     assert draft.shapes("opt") == {"x": [3]}
 
 
