@@ -43,14 +43,13 @@ def fed(task: Task, feeds: Feeds) -> tuple[Tensors, ...]:
 
 
 def tasks_of(spec: ModelSpec, feeds: Feeds, effort: Effort = "quick") -> Iterator[Task]:
-    """Every shape of every profile with its feeds; one feed where axes do not move together."""
+    """Every shape of every profile with its feeds, each on samples that those before did not take."""
     start = 0
     for index, profile in enumerate(spec.profiles):
         cases = cases_of(profile, effort)
         covered = coverage(profile.ranges, [case.sizes for case in cases])
         for case in cases:
-            count = 1 if case.extra else feeds_needed(feeds, case.shapes)
-            rows = feeds.rows(case.shapes)
+            count, rows = feeds_needed(feeds, case.shapes), feeds.rows(case.shapes)
             taken = tuple(feeds.feed(case.shapes, start + k * rows) for k in range(count))
             yield Task(index, case, taken, count * rows, covered, start)
             start += count * rows
