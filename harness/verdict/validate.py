@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from harness.engines.reference import Floor, Reference
 
 
+UNSURE = "the reference's own error is above the limit"
+
+
 @dataclass(frozen=True)
 class Question:
     """What is asked of every shape.
@@ -203,7 +206,10 @@ def answer(question: Question, task: Task) -> Answer:
     opinion = _second_opinion(question, triage, actual, expected, feeds)
     if opinion is not None:
         triage = opinion.on(triage, question.precision)
-    triage = replace(triage, caveats=caveats(question, expected, rows_of(question, feeds)))
+    floor = question.reference.floor(feeds[0])
+    unsure = (UNSURE,) if _unsure(question, floor) and not fails(triage.verdict) else ()
+    blind = caveats(question, expected, rows_of(question, feeds))
+    triage = replace(triage, caveats=(*unsure, *blind))
     return Answer(
         question.spec.profiles[profile].name,
         task.case.label,
@@ -211,13 +217,20 @@ def answer(question: Question, task: Task) -> Answer:
         task.samples,
         found,
         addressed(triage, question.spec, question.precision),
-        question.reference.floor(feeds[0]),
+        floor,
         without.mre if without else None,
         _recurrence(question, found, emulated, feeds, expected),
         opinion,
         own,
         task.without_feeds(),
     )
+
+
+def _unsure(question: Question, floor: Mapping[str, Floor]) -> bool:
+    """Whether the reference's own error is above the limit in an output that is judged relatively."""
+    rules = {name: question.terms.rule(name) for name in floor}
+    judged = (name for name, rule in rules.items() if rule.compare == "numeric" and rule.scale is None)
+    return any(floor[name].mre > question.terms.tolerance.limit for name in judged)
 
 
 def caveats(question: Question, expected: Sequence[Tensors], rows: int) -> tuple[str, ...]:

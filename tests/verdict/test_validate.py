@@ -134,6 +134,15 @@ def test_the_record_has_what_the_schema_says(tmp_path):
     assert data["floor"] == {"y": {"optimised": 1e-7, "float64": None, "reason": "not measured"}}
 
 
+@pytest.mark.parametrize(("own", "told"), [(1e-7, False), (4e-3, False), (6e-3, True)])
+def test_an_engine_that_passes_against_an_unsure_reference_passes_with_a_caveat(tmp_path, own, told):
+    asked = question(tmp_path, halved)
+    asked.reference.floor = lambda _: {"y": Floor(own, None, "not measured")}
+    found = next(answers(asked)).triage
+    assert found.verdict == "pass"
+    assert ("the reference's own error is above the limit" in found.caveats) == told
+
+
 def scaled(factor):
     return lambda feed, *_: {"y": (exact(feed)["y"] * factor).astype(np.float32)}
 
