@@ -89,11 +89,11 @@ def _from_10(version: Version) -> bool:
     return version.rtx or version.number >= (10,)
 
 
-RUN, OPTIONS = "run/engine.py", "options.py"
+CALL, OPEN, OPTIONS = "run/call.py", "run/opening.py", "options.py"
 FAULTS = {
-    "an old execution call": Fault(RUN, "execute_async_v3(", "execute_async_v2([], ", _from_10),
-    "a misspelt member": Fault(RUN, "set_tensor_address", "set_tensor_adress"),
-    "an engine that may be None": Fault(RUN, "if engine is None:", "if runtime is None:"),
+    "an old execution call": Fault(CALL, "execute_async_v3(", "execute_async_v2([], ", _from_10),
+    "a misspelt member": Fault(CALL, "set_tensor_address", "set_tensor_adress"),
+    "an engine that may be None": Fault(OPEN, "if engine is None:", "if runtime is None:"),
     "a flag that is gone": Fault(
         OPTIONS, "BuilderFlag.TF32", "BuilderFlag.FP16", lambda v: v.label in ("11.0", "11.4", "rtx-1.7")
     ),
