@@ -163,6 +163,8 @@ def _decisions(bench: Bench, group: Group, limit: float) -> float:
     axis = SCORES.get(bench.spec.name)
     if axis is None or group.name != bench.subject.output_names[0] or group.reference.ndim <= axis + 1:
         return 0.0
+    if group.reference.shape[axis + 1] < 2:
+        return 0.0
     values = np.sort(group.reference, axis + 1)
     best, second = (np.take(values, -k, axis + 1) for k in (1, 2))
     sure = best - second > limit * np.abs(best)

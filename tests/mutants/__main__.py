@@ -52,6 +52,7 @@ def survivors(module: str, jobs: int) -> tuple[list[str], int]:
             sys.exit(f"{module}: its tests fail on the module as it is (pytest's status {status})")
         if key and status == trial.SURVIVED:
             lived.append(f"{module}: {key}")
+            print(f"survives {lived[-1]}", flush=True)
     return lived, total
 
 
