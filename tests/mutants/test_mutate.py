@@ -65,9 +65,8 @@ def test_the_modules_and_their_tests_are_there(module: str) -> None:
     assert [test for test in MODULES[module] if not (ROOT / test).is_file()] == []
 
 
-def test_the_reviewed_mutants_are_mutants_each_with_a_reason() -> None:
-    there = {f"{m}: {key}" for m in MODULES for key in keys((ROOT / m).read_text(encoding="utf-8"))}
-    assert [key for key, why in reviewed().items() if key not in there or not why] == []
+def test_a_reviewed_mutant_is_of_a_module_that_decides_and_has_a_reason() -> None:
+    assert [key for key, why in reviewed().items() if key.partition(": ")[0] not in MODULES or not why] == []
 
 
 def test_a_planted_module_is_the_mutant() -> None:

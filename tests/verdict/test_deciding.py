@@ -12,7 +12,7 @@ import pytest
 from harness.comparison.compare import compare_outputs
 from harness.precision import Precision
 from harness.spec.terms import Terms
-from harness.verdict.floors import own_errors
+from harness.verdict.floors import OwnError, own_errors
 from harness.verdict.tasks import SAMPLES_PER_SHAPE, feeds_needed
 from harness.verdict.triage import Split, split_error, verdict_of
 from tests.helpers.compare import features
@@ -76,3 +76,25 @@ def test_the_floor_of_several_readings_is_the_largest() -> None:
         assert own.mre == pytest.approx(1e-4, rel=1e-2)
         assert (own.explains, own.beyond) == (True, True)
         assert verdict_of(compared, own={"y": own}).verdict == "reference-limited"
+
+
+@pytest.mark.parametrize("tf32", [True, False])
+@pytest.mark.parametrize("known", [True, False])
+def test_tf32_is_unproven_where_it_is_on_and_no_engine_without_it_was_asked(tf32: bool, known: bool) -> None:
+    right = found(FP32, {"y": 1.0})
+    told = verdict_of(right, tf32=tf32, without_tf32=right if known else None).warnings
+    assert any("build without it to tell" in warning for warning in told) == (tf32 and not known)
+
+
+def test_what_the_reference_explains_keeps_the_split() -> None:
+    wrong, split = found(FP32, {"y": 1 + 1e-4}), Split(1e-4)
+    told = verdict_of(wrong, split=split, own={"y": OwnError(1e-4, explains=True, beyond=False)})
+    assert (told.verdict, told.split) == ("pass", split)
+
+
+def test_outputs_beyond_the_reference_are_blamed_in_their_order_and_before_an_engine() -> None:
+    wrong = found(FP32, {"z": 1 + 1e-4, "a": 1 + 1e-4, "e": 1 + 1e-4})
+    beyond = OwnError(1e-4, explains=True, beyond=True)
+    told = verdict_of(wrong, own={"z": beyond, "a": beyond})
+    assert told.verdict == "reference-limited"
+    assert told.advice.index("'z'") < told.advice.index("'a'") < told.advice.index("engine bug")
