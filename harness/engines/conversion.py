@@ -7,7 +7,6 @@ profile.  The file is opened as it is: nothing of the conversion is trusted, rea
 from __future__ import annotations
 
 import math
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,6 +23,7 @@ from harness.errors import ModelError, RunError, shorten
 from harness.graph import file as onnx_file
 from harness.isolation.parent import isolated, memory_limit
 from harness.lowering.passes.normalise import OPSET
+from harness.paths import scratch
 from harness.spec.profiles import Profile
 from harness.storage.cache import JSON, Cache
 
@@ -89,8 +89,8 @@ def bounds(profiles: Iterable[Profile]) -> Iterator[dict[str, tuple[int, ...]]]:
 
 def _tried(pair: Pair, feeds: Sequence[Tensors]) -> Conversion:
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="trt-harness-") as folder:
-        path = Path(folder) / "model.onnx"
+    with scratch() as folder:
+        path = folder / "model.onnx"
         onnx_file.write(pair.converted(), path)
         arguments = (pair.file, path, list(feeds), pair.outputs)
         try:

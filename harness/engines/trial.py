@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from harness.backends.base import Tensors
 from harness.errors import RunError
 from harness.graph import file as onnx_file
 from harness.isolation.parent import isolated, memory_limit
+from harness.paths import scratch
 from harness.storage.cache import JSON, Cache
 
 Trial = Callable[[], tuple[ir.Model, Tensors]]
@@ -31,8 +31,8 @@ def require_survives(name: str, trial: Trial, cache: Cache, key: Mapping[str, JS
 
 
 def _tried(name: str, model: ir.Model, feed: Tensors) -> Mapping[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="trt-harness-") as folder:
-        path = Path(folder) / "model.onnx"
+    with scratch() as folder:
+        path = folder / "model.onnx"
         onnx_file.write(model, path)
         try:
             said = isolated(_run, path, feed, timeout_s=TIMEOUT_S, memory_bytes=memory_limit(), reuse=True)

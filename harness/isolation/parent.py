@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import pickle
 import signal
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 from harness.errors import DiedError
 from harness.isolation.child import ANSWER, CALL, SAID, Child, name_of, surroundings
 from harness.isolation.watch import FULL
+from harness.paths import scratch
 
 Result = TypeVar("Result")
 STACK_LINES = 12
@@ -43,8 +43,7 @@ def isolated(
     child decides.
     What the function raises is raised here.  Raises DiedError that says how the child died.
     """
-    with tempfile.TemporaryDirectory(prefix="trt-harness-") as name:
-        folder = Path(name)
+    with scratch() as folder:
         (folder / CALL).write_bytes(pickle.dumps((function, args, timeout_s, memory_bytes)))
         status = _run(folder, timeout_s + GRACE_S, reuse)
         answer = folder / ANSWER

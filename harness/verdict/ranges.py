@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from harness.graph import file as onnx_file
 from harness.graph.walk import all_graphs
 from harness.isolation.parent import isolated
 from harness.lowering.model import LoweredModel
+from harness.paths import scratch
 from harness.precision import Precision, PrecisionPlan
 from harness.verdict.range_report import Extent, RangeReport
 
@@ -108,8 +108,8 @@ def run_here(model: ir.Model, names: Sequence[str], feeds: Iterable[Tensors]) ->
 
 def run_apart(model: ir.Model, names: Sequence[str], feeds: Iterable[Tensors]) -> list[Scalars]:
     """A `Run` in a child process."""
-    with tempfile.TemporaryDirectory(prefix="trt-harness-") as folder:
-        path = Path(folder) / "model.onnx"
+    with scratch() as folder:
+        path = folder / "model.onnx"
         onnx_file.write(model, path)
         return isolated(_run_file, path, tuple(names), list(feeds), reuse=True)
 
