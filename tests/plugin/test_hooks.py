@@ -195,7 +195,7 @@ def test_a_broken_model_is_one_line_that_names_it(project, content):
 def test_a_mistake_that_shows_late_spares_the_other_models_and_still_ends_in_exit_code_4(project):
     write_case(project.path / "suites" / "models" / "bad", name="bad", weight=[[float("nan")] * 2] * 4)
     result = run(project)
-    result.assert_outcomes(passed=2, failed=2)
+    result.assert_outcomes(passed=2, errors=2)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stdout.fnmatch_lines(["DataError: bad reference: output 'y' has * NaN*"])
     records = results_json.read(only_run(project)).records
