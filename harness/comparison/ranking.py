@@ -72,7 +72,8 @@ def score_axis(expected: Array) -> int | None:
 def _sums_to_one(array: Array, axis: int) -> bool:
     lines = np.moveaxis(array, axis, -1)
     count = int(np.prod(lines.shape[:-1]))
-    places = np.unravel_index(np.linspace(0, count - 1, min(PROBED, count), dtype=int), lines.shape[:-1])
+    probed = max(1, min(PROBED, count, ELEMENTS // lines.shape[-1]))
+    places = np.unravel_index(np.linspace(0, count - 1, probed, dtype=int), lines.shape[:-1])
     some = lines[places].astype(np.float64)
     return bool((some >= 0.0).all() and (np.abs(some.sum(axis=-1) - 1.0) < 1e-2).all())
 
