@@ -169,12 +169,16 @@ class registry:  # noqa: N801 - used as a context
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [(), ("-n2",)])
 def test_a_run_takes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch, workers: tuple[str, ...]) -> None:
-    """pytest's program, whose path is this project's; only what pytest itself reads lies in the folder."""
+    """pytest's program, whose path is this project's; only what pytest itself reads lies in the folder.
+
+    Where another `harness` lies the plugin stays out, which tests of the plugin show.
+    """
     monkeypatch.chdir(folder)
+    (folder / "harness.py").unlink()
     write_project(folder, "engines", "outputs", precisions=("fp32", "fp16"))
     (folder / "conftest.py").write_text("raise SystemExit('conftest')\n")
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import pytest; sys.exit(pytest.main())"
-    line = [sys.executable, "-P", "-c", code, "suites", "--noconftest", "-p", "harness.plugin.hooks"]
+    line = [sys.executable, "-P", "-c", code, "suites", "--noconftest", "-p", "trt_harness_pytest"]
     line += ["--trt-no-code", "--trt-backend=onnxruntime", "-p", "no:cacheprovider", *workers]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

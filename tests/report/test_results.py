@@ -308,4 +308,4 @@ def test_the_summary_shows_failures_with_their_command_and_escapes_names():
     assert "````\nmre 1\n```\nmore\n````" in text
     assert "pytest x" in text
     assert "magika" in text
-    assert "interrupted" in text
+    assert "was cut short" in text
