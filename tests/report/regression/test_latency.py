@@ -157,7 +157,7 @@ def test_blocks_hold_every_sample_in_order_and_enough_of_them(rounds: list[list[
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_kind_of_series_raises_alarms_and_a_tenth_is_found(kind: str) -> None:
     rng, count = np.random.default_rng(7), 10
-    # Five runs of the quick kind of process, then a slow one: nothing in the figures tells it from a slowdown.
+    # Five runs of the quick kind of process, then a slow one: no figure tells that from a slowdown.
     most = 1 if kind == "two kinds of process" else 0
     assert sum(bool(night(KINDS[kind], rng, 1.0)) for _ in range(count)) <= most
     assert sum(bool(in_turn(KINDS[kind], rng, 1.0)) for _ in range(count)) == 0
