@@ -7,12 +7,15 @@ import os
 import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
-import filelock
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # Where the system has no locks; `storage.locks` tells it.
+    import filelock
 
 SPEC_NAME = "spec.toml"
 """What a spec is called in a folder."""

@@ -32,7 +32,7 @@ UPPER = 1024
 SMALL = 1 << 20
 """Bytes that the sums of one axis may take however small the tensor is."""
 
-SHARE, JUMP, FEW, LEAST = 0.1, 300.0, 64, 1e-5
+SHARE, JUMP, FEW, LEAST = 0.1, 20.0, 64, 1e-5
 ELEMENTS = 4
 """Elements in a slice that is judged, at least: fewer are judged one by one."""
 

@@ -113,7 +113,7 @@ def test_html_is_written_beside_the_run(runs, capsys):
     assert call("report", "html", runs["slow"], "--baseline", runs["base"]) == 0
     page = runs["slow"] / "report.html"
     assert capsys.readouterr().out == f"{page}\n"
-    assert "1 regression, 3 same" in page.read_text()
+    assert "1 undecided, 3 same" in page.read_text()
 
 
 def test_trend_is_written_where_asked(runs, tmp_path):
