@@ -7,6 +7,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from harness.graph.walk import all_nodes
+from harness.lowering.emulation.emulate import emulate
+from harness.lowering.emulation.stepped import has_recurrence, stepped
+from harness.lowering.lower import lower
+from harness.lowering.operators import RECURRENT
 from harness.precision import Precision
 
 if TYPE_CHECKING:
@@ -44,8 +49,6 @@ def quantized_only(subject: Subject, precision: Precision) -> Iterator[Run | Non
 
 def _open_quantized(subject: Subject, precision: Precision) -> Engine:
     from harness.backends.onnxruntime.backend import SessionSettings, emulation_level, open_model
-    from harness.lowering.emulation.emulate import emulate
-    from harness.lowering.lower import lower
 
     plan = replace(subject.plan(precision), precision=Precision.INT8)
     lowered = lower(subject.normalised, plan, subject.ranges(precision))
@@ -55,10 +58,6 @@ def _open_quantized(subject: Subject, precision: Precision) -> Engine:
 
 def kept_state(subject: Subject, precision: Precision) -> Run | None:
     """The emulation whose recurrent nodes keep their state in FP32; None where none has 16 bits."""
-    from harness.graph.walk import all_nodes
-    from harness.lowering.emulation.stepped import has_recurrence
-    from harness.lowering.operators import RECURRENT
-
     if precision.half is None:
         return None
     if not any(node.op_type in RECURRENT for node in all_nodes(subject.normalised.graph)):
@@ -85,7 +84,6 @@ def oracle(subject: Subject, precision: Precision) -> Iterator[Run | None]:
 
 def _open_oracle(subject: Subject, precision: Precision) -> Any:
     from harness.backends.onnxruntime.nodewise import Nodewise
-    from harness.lowering.emulation.stepped import stepped
 
     return Nodewise(stepped(subject.lowered(precision).model))
 

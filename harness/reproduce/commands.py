@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.reproduce.trtexec import Case, Release, commands
+from harness.spec.model_spec import Profile, ShapeRange
 
 if TYPE_CHECKING:
     from harness.reproduce.failure import Failure
@@ -90,8 +91,6 @@ def _reduce(failure: Failure, case: Mapping[str, Any]) -> list[str]:
 
 
 def _trtexec(failure: Failure) -> list[str]:
-    from harness.spec.model_spec import Profile, ShapeRange
-
     shapes = {name: array.shape for name, array in failure.feeds.items()}
     ranges = {name: ShapeRange(min=shape, opt=shape, max=shape) for name, shape in shapes.items()}
     case = Case(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,8 +63,6 @@ def search_case(
 
 def resume(subject: Subject, precision: Precision) -> str:
     """The command that continues the search."""
-    import shlex
-
     where = subject.spec.path or subject.spec.model.onnx or "SPEC"
     return shlex.join(["trt-harness", "search-fp32", str(where), "--precision", str(precision)])
 

@@ -19,14 +19,18 @@ import onnx_ir as ir
 
 from harness.backends.base import Tensors
 from harness.comparison.value_range import Format, format_of
+from harness.engines.reference import feeds_digest
 from harness.errors import RunError
 from harness.graph import file as onnx_file
 from harness.graph.walk import all_graphs
 from harness.isolation.parent import isolated
+from harness.lowering.emulation.extremes import extremes_model
 from harness.lowering.model import LoweredModel
+from harness.lowering.weights import magnitude
 from harness.paths import scratch
 from harness.precision import Precision, PrecisionPlan
 from harness.verdict.range_report import Extent, RangeReport
+from harness.verdict.tasks import feeds_needed
 
 if TYPE_CHECKING:
     from harness.engines.subject import Subject
@@ -75,9 +79,6 @@ def ranges_of(subject: Subject, what: Precision | PrecisionPlan) -> RangeReport:
     precision = plan.precision
     if precision.half is None:
         return RangeReport(str(precision))
-    from harness.engines.reference import feeds_digest
-    from harness.verdict.tasks import feeds_needed
-
     shapes = subject.spec.profiles[0].at("opt")
     rows, count = subject.feeds.rows(shapes), feeds_needed(subject.feeds, shapes)
     feeds = [subject.feeds.feed(shapes, index * rows) for index in range(count)]
@@ -142,8 +143,6 @@ def _in_subgraphs(lowered: ir.Model) -> int:
 def _largest(
     normalised: ir.Model, names: list[str], feeds: Iterable[Tensors], run: Run
 ) -> tuple[dict[str, float], int]:
-    from harness.lowering.emulation.extremes import extremes_model
-
     model, probes = extremes_model(normalised, names)
     runs = run(model, [name for probe in probes for name in (probe.largest, probe.smallest)], feeds)
     found = {}
@@ -164,8 +163,6 @@ def _extents(normalised: ir.Model, largest: Mapping[str, float]) -> Iterator[Ext
 
 
 def _vanishing(normalised: ir.Model, names: Iterable[str], form: Format) -> Iterator[str]:
-    from harness.lowering.weights import magnitude
-
     weights = {name: v for graph in all_graphs(normalised) for name, v in graph.initializers.items()}
     for name in names:
         tensor = weights[name].const_value if name in weights else None
