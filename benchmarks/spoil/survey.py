@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +18,10 @@ from benchmarks.spoil.harm import harm_of
 from benchmarks.spoil.judge import judge
 from benchmarks.spoil.variants import at_outputs, builds, built
 from benchmarks.spoil.world import Met, world_of
+from harness.errors import HarnessError
+
+INVALID = (HarnessError, RuntimeError, ValueError)
+"""What building or running refuses an edited model with; an error of the judgement itself is none of it."""
 
 
 @dataclass(frozen=True)
@@ -69,15 +74,18 @@ class Survey:
         return self._judged(spoil.name, spoil.family, engine)
 
     def edits(self, names: Sequence[str] = (*EDITS, *SCALES), seed: int = 0) -> Iterator[Result]:
-        """Faults of the model; edits that make no valid model are left out."""
+        """Faults of the model; an edit that makes no valid model is `nothing`, with what refused it."""
         for name in names:
             at = place(name, seed)
-            try:
-                with edited(self.bench, name, at) as engine:
-                    if engine is not None and self._runs(engine):
-                        yield self._judged(name, "edits", self.bench.spoilt(right, at, engine))
-            except Exception:  # noqa: BLE001 - an invalid model is no engine, whoever finds out
-                continue
+            with ExitStack() as stack:
+                try:
+                    engine = stack.enter_context(edited(self.bench, name, at))
+                    runs = engine is not None and self._runs(engine)
+                except INVALID as error:
+                    yield self._result(name, "edits", "nothing", f"no valid model: {error}")
+                    continue
+                if engine is not None and runs:
+                    yield self._judged(name, "edits", self.bench.spoilt(right, at, engine))
 
     def variants(self, seed: int = 0) -> Iterator[Result]:
         """Right engines that differ in the last digits."""
@@ -92,9 +100,12 @@ class Survey:
         met = self.world[0]
         return bool(engine.run(met.feeds, met.profile))
 
+    def _result(self, name: str, family: str, outcome: str, why: str = "") -> Result:
+        return Result(self.bench.spec.name, str(self.bench.precision), name, family, outcome, why)
+
     def _judged(self, name: str, family: str, engine: Spoilt) -> Result:
         found = judge(self.bench, engine)
-        result = Result(self.bench.spec.name, str(self.bench.precision), name, family, "caught", found.failed)
+        result = self._result(name, family, "caught", found.failed)
         if found.failed:
             return result
         harm = harm_of(self.bench, engine, self.world)
@@ -103,7 +114,7 @@ class Survey:
         return replace(result, outcome=outcome, why=why, told=bool(set(found.told) - self._usual))
 
     def _right(self, name: str, engine: Spoilt) -> Result:
-        result = Result(self.bench.spec.name, str(self.bench.precision), name, "variants", "right")
+        result = self._result(name, "variants", "right")
         if not self._differs(engine):
             return replace(result, outcome="nothing")
         found = judge(self.bench, engine, whole=True)
