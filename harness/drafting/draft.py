@@ -15,7 +15,8 @@ from typing import Any
 import tomlkit
 
 from harness.drafting.guesses import draft_inputs
-from harness.drafting.trial import Draft, explore, untried
+from harness.drafting.result import Draft
+from harness.drafting.trial import explore, untried
 from harness.errors import ModelError, RunError
 from harness.isolation.parent import isolated
 from harness.paths import no_file

@@ -11,8 +11,10 @@ import pytest
 
 from harness.cli import main
 from harness.drafting import draft as spec_draft
+from harness.drafting.candidates import values_to_try
 from harness.drafting.guesses import draft_inputs
-from harness.drafting.trial import Draft, _alternatives, explore
+from harness.drafting.result import Draft
+from harness.drafting.trial import explore
 from harness.errors import DataError
 from harness.graph import file as onnx_file
 from harness.options import Options
@@ -86,7 +88,7 @@ def test_flags_are_set_before_ids_become_one_number() -> None:
     onnx_text = "g (int64[N,L] ids, int64[N,L] use_cache) => (int64[N,L] y) { y = Add(ids, use_cache) }"
     import onnx_ir as ir
 
-    tried = list(_alternatives(draft_inputs(ir.serde.deserialize_model(proto(onnx_text)))))
+    tried = list(values_to_try(draft_inputs(ir.serde.deserialize_model(proto(onnx_text)))))
     constant = [float(t["ids"]["high"]) - float(t["ids"]["low"]) == 1 for t in tried]
     assert constant == sorted(constant)
     assert any(t["use_cache"].get("low") == 1 and not c for t, c in zip(tried, constant, strict=True))
