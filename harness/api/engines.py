@@ -92,8 +92,8 @@ def compare_layers(
     >>> [layer.place.tensor for layer in harness.compare_layers(mlp, "fp16", backend="onnxruntime").layers]
     ['h', 'r', 'y']
     """
-    from harness.api.asking import question
     from harness.layers.case import answer_layers
+    from harness.verdict.asking import question
 
     with opened(model, data=data, shapes=shapes, backend=backend, cache_dir=cache_dir) as subject:
         wanted = precision_of(precision)

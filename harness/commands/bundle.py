@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError
-from harness.flags import FLAGS
+from harness.flags import EFFORTS, FLAGS
 from harness.options import Options
 from harness.paths import bundled_models
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from harness.reproduce.failure import Failure
 
 TAKEN = ("--trt-spec", "--trt-onnx", "--trt-backend", "--trt-provider", "--trt-cache-dir", "--trt-strict",
-         "--trt-no-code", "--trt-data", "--trt-shape", "--trt-tolerance")  # fmt: skip
+         "--trt-no-code", "--trt-data", "--trt-shape", "--trt-shapes", "--trt-tolerance")  # fmt: skip
 
 
 def add(subparsers: Any) -> None:
@@ -100,6 +100,11 @@ def _as_run(options: Options, asked: Any) -> Options:
         "backend": asked.get("backend", "auto"),
         "provider": asked.get("provider"),
         "strict": bool(asked.get("strict")),
+        "data": Path(asked["data"]) if asked.get("data") else None,
+        "shapes": tuple(asked.get("shapes", ())),
+        "tolerance": asked.get("tolerance"),
+        "effort": asked["effort"] if asked.get("effort") in EFFORTS else default.effort,
+        "allow_code": bool(asked.get("allow_code", True)),
     }
     same = {name: value for name, value in kept.items() if getattr(options, name) == getattr(default, name)}
     return replace(options, **same)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +12,13 @@ from numpy.typing import NDArray
 
 from harness.comparison.explain import explain
 from harness.comparison.result import OutputsComparison
-from harness.engines.controls import kept_state, oracle, quantized_only, without_tf32
 from harness.engines.engine import BuiltEngine
-from harness.errors import BackendUnavailableError, UsageError
+from harness.errors import UsageError
 from harness.precision import Precision, PrecisionPlan
 from harness.records import fails
 from harness.spec.model_spec import BuildSpec
 from harness.spec.terms import Terms
+from harness.verdict.asking import question
 from harness.verdict.tasks import Task
 from harness.verdict.triage import Triage
 from harness.verdict.validate import (
@@ -74,31 +73,9 @@ def find_failure(
 
     Raises UsageError where the case passes, unless `passing` takes its worst answer instead; BackendError.
     """
-    if why := subject.backend.can_run():
-        raise BackendUnavailableError(f"{subject.backend.name} cannot run here: {why}")
-    built = subject.engine(precision)
-    with ExitStack() as stack:
-        question = _question(subject, precision, built, stack, strict)
-        task, found = _worst(question, passing)
-        return _failure(subject, question, built, task, found)
-
-
-def _question(
-    subject: Subject, precision: Precision, built: BuiltEngine, stack: ExitStack, strict: bool
-) -> Question:
-    emulated = subject.backend.info().provider == "CPUExecutionProvider"
-    return Question(
-        subject.spec,
-        subject.terms(precision, strict=strict),
-        subject.feeds,
-        stack.enter_context(built.open("verified")),
-        subject.reference(),
-        None if emulated else subject.emulation(precision).outputs,
-        stack.enter_context(without_tf32(subject)),
-        stack.enter_context(quantized_only(subject, precision)),
-        kept_state(subject, precision),
-        stack.enter_context(oracle(subject, precision)),
-    )
+    with question(subject, precision, strict=strict) as asked:
+        task, found = _worst(asked, passing)
+        return _failure(subject, asked, subject.engine(precision), task, found)
 
 
 def _worst(question: Question, passing: bool) -> tuple[Task, Answer]:

@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ import onnx
 import pytest
 
 from harness import cli
+from harness.commands.bundle import _as_run
+from harness.options import Options
 from harness.records import Record
 from harness.report import results as results_json
 from harness.report.results import Results
@@ -154,6 +157,27 @@ def test_a_runs_results_name_case_and_options(tmp_path: Path, capsys) -> None:
     results_json.write(good, tmp_path / "run")
     assert cli.main([*arguments, "--force"]) == 4
     assert "no case of this run has outputs that failed" in capsys.readouterr().err
+
+
+AS_RUN = {
+    "specs": (Path("a/spec.toml"),), "onnx": (Path("m.onnx"),), "backend": "onnxruntime",
+    "provider": "CUDAExecutionProvider", "strict": True, "data": Path("x.npz"), "shapes": ("x=1x3",),
+    "tolerance": "1e-3", "effort": "thorough", "allow_code": False,
+}  # fmt: skip
+"""What decides which failure a case shows, and what may run: none of it is lost from a run to its bundle."""
+
+
+@pytest.mark.parametrize("name", AS_RUN)
+def test_a_bundle_of_a_run_asks_as_the_run_did(name: str) -> None:
+    ran = replace(Options(), **{name: AS_RUN[name]})
+    assert getattr(_as_run(Options(), ran.to_json()), name) == AS_RUN[name]
+    assert _as_run(Options(), Options().to_json()) == Options()
+
+
+def test_the_command_line_wins_over_the_run_and_odd_results_do_no_harm() -> None:
+    asked = replace(Options(), effort="quick")
+    assert _as_run(asked, replace(Options(), effort="thorough").to_json()).effort == "quick"
+    assert _as_run(Options(), {"effort": "no such"}).effort == "normal"
 
 
 def test_its_script_does_not_take_another_provider_for_the_one_that_failed(

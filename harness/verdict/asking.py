@@ -1,4 +1,4 @@
-"""The question that a verdict answers, put together for one engine as the fixtures of the suites do."""
+"""The question that a verdict answers, put together outside the suites as their fixtures do."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from harness.verdict.validate import Question
 
 @contextmanager
 def question(subject: Subject, precision: Precision, *, strict: bool = False) -> Iterator[Question]:
-    """What the engine of `precision` is asked at every shape.
+    """What the engine of `precision` is asked at every shape that the subject's options take.
 
     Raises BackendUnavailableError where engines build but do not run, BackendError.
     """
     if why := subject.backend.can_run():
-        raise BackendUnavailableError(why)
+        raise BackendUnavailableError(f"{subject.backend.name} cannot run here: {why}")
     emulated = subject.backend.info().provider == "CPUExecutionProvider"
     with ExitStack() as stack:
         yield Question(
@@ -33,4 +33,5 @@ def question(subject: Subject, precision: Precision, *, strict: bool = False) ->
             stack.enter_context(quantized_only(subject, precision)),
             kept_state(subject, precision),
             stack.enter_context(oracle(subject, precision)),
+            subject.options.effort,
         )
