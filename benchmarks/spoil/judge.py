@@ -22,7 +22,8 @@ from harness.records import fails
 from harness.spec.model_spec import Shape
 from harness.tasks.accuracy import Accuracy
 from harness.verdict.metamorphic import PROPERTIES, Trial, check
-from harness.verdict.validate import Question, answers
+from harness.verdict.question import Question
+from harness.verdict.validate import answers
 
 
 @dataclass(frozen=True)

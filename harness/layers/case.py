@@ -25,18 +25,10 @@ from harness.layers.result import Layers
 from harness.precision import PrecisionPlan
 from harness.records import fails
 from harness.spec.model_spec import Shape
-from harness.verdict.advice import addressed
+from harness.verdict.question import Question
+from harness.verdict.shown import Shown
 from harness.verdict.tasks import Task, fed, tasks_of
-from harness.verdict.triage import Triage, verdict_of
-from harness.verdict.validate import (
-    Question,
-    compared,
-    compared_without_tf32,
-    emulated_outputs,
-    explained_by_reference,
-    judged,
-    rows_of,
-)
+from harness.verdict.triage import Triage
 
 Outputs = Mapping[str, NDArray[Any]]
 
@@ -123,18 +115,12 @@ def answer_layers(
     """
     at = at or _usual(question)
     feeds, profile = fed(at, question.feeds), at.profile
-    expected = [question.reference.outputs(feed) for feed in feeds]
-    outputs = [question.engine.run(feed, profile) for feed in feeds]
-    found = judged(question, outputs, expected, emulated_outputs(question, feeds), rows_of(question, feeds))
-    place = _worst(question, outputs, expected)
-    asked = _question(question, subject, built, feeds[place], outputs[place], memory_bytes)
+    shown = Shown.by(question, profile, feeds)
+    place = _worst(shown)
+    asked = _question(question, subject, built, feeds[place], shown.actual[place], memory_bytes)
     asked = replace(asked, profile=profile)
-    without = compared_without_tf32(question, found, feeds, expected, profile)
-    own = explained_by_reference(question, found, feeds, outputs, expected)
-    triage = verdict_of(found, tf32=question.tf32, without_tf32=without, own=own)
-    triage = addressed(triage, question.spec, question.precision)
     layers = compare_layers(asked, progress)
-    return LayerAnswer(at, found, triage, layers, _histograms(asked, layers))
+    return LayerAnswer(at, shown.found, shown.triage, layers, _histograms(asked, layers))
 
 
 def _usual(question: Question) -> Task:
@@ -142,9 +128,10 @@ def _usual(question: Question) -> Task:
     return next(t for t in tasks_of(question.spec, question.feeds) if t.case.shapes == shapes)
 
 
-def _worst(question: Question, outputs: Sequence[Outputs], expected: Sequence[Outputs]) -> int:
+def _worst(shown: Shown) -> int:
     """The feed whose outputs are furthest off."""
-    found = [compared(question, [o], [r]) for o, r in zip(outputs, expected, strict=True)]
+    pairs = zip(shown.actual, shown.expected, strict=True)
+    found = [shown.question.compared([actual], [expected]) for actual, expected in pairs]
     return max(range(len(found)), key=lambda index: severity(found[index]))
 
 

@@ -19,17 +19,11 @@ from harness.records import fails
 from harness.spec.model_spec import BuildSpec
 from harness.spec.terms import Terms
 from harness.verdict.asking import question
+from harness.verdict.question import Question
+from harness.verdict.shown import Shown
 from harness.verdict.tasks import Task
 from harness.verdict.triage import Triage
-from harness.verdict.validate import (
-    Answer,
-    Question,
-    answer,
-    emulated_outputs,
-    judged,
-    rows_of,
-    runnable,
-)
+from harness.verdict.validate import Answer, answer, runnable
 
 if TYPE_CHECKING:
     from harness.engines.subject import Subject
@@ -90,9 +84,9 @@ def _worst(question: Question, passing: bool) -> tuple[Task, Answer]:
 
 
 def _failure(subject: Subject, question: Question, built: BuiltEngine, task: Task, whole: Answer) -> Failure:
-    runs = [_run(question, task.profile, feeds) for feeds in task.feeds]
-    index = max(range(len(runs)), key=lambda k: (not runs[k][2].quality, _size(runs[k][2])))
-    expected, actual, found = runs[index]
+    runs = [Shown.by(question, task.profile, [feeds]) for feeds in task.feeds]
+    index = max(range(len(runs)), key=lambda k: (not runs[k].found.quality, _size(runs[k].found)))
+    shown = runs[index]
     label = f"{subject.spec.name}[{question.precision}]"
     return Failure(
         label,
@@ -103,21 +97,17 @@ def _failure(subject: Subject, question: Question, built: BuiltEngine, task: Tas
         subject.normalised,
         built,
         dict(task.feeds[index]),
-        expected,
-        actual,
-        found,
+        shown.expected[0],
+        shown.actual[0],
+        shown.found,
         whole.triage,
         explain(
-            found, f"{label} {whole.place}", context=[whole.triage.advice] if whole.triage.advice else []
+            shown.found,
+            f"{label} {whole.place}",
+            context=[whole.triage.advice] if whole.triage.advice else [],
         ),
         len(subject.normalised.graph),
     )
-
-
-def _run(question: Question, profile: int, feeds: Arrays) -> tuple[Arrays, Arrays, OutputsComparison]:
-    expected, actual = question.reference.outputs(feeds), question.engine.run(feeds, profile)
-    emulated, rows = emulated_outputs(question, [feeds]), rows_of(question, [feeds])
-    return expected, actual, judged(question, [actual], [expected], emulated, rows)
 
 
 def _size(found: OutputsComparison) -> float:

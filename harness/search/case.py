@@ -33,8 +33,9 @@ from harness.search.region import regions
 from harness.search.result import Budget, SearchResult, Step
 from harness.search.shrink import search
 from harness.search.state import State
+from harness.verdict.question import Question
 from harness.verdict.tasks import feeds_needed
-from harness.verdict.validate import Answer, Question, answers
+from harness.verdict.validate import Answer, answers
 
 REDUCED = (Precision.FP16, Precision.BF16, Precision.INT8, Precision.INT8_FP16)
 

@@ -12,8 +12,8 @@ from harness.comparison.severity import severity
 from harness.data.batches import Outputs
 from harness.data.shape_classes import Coverage
 from harness.data.shapes import Case
+from harness.verdict.question import Question
 from harness.verdict.tasks import SAMPLES_PER_SHAPE, Task
-from harness.verdict.validate import Question, compared, rows_of
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Watch:
         if self._question.spec.loop is not None:
             return outputs
         self._waiting.append((feed, outputs, next(self._expected)))
-        if len(self._waiting) * rows_of(self._question, [feed]) >= SAMPLES_PER_SHAPE:
+        if len(self._waiting) * self._question.rows([feed]) >= SAMPLES_PER_SHAPE:
             self._settle()
         return outputs
 
@@ -77,8 +77,8 @@ class Watch:
             return
         feeds, actual, expected = zip(*self._waiting, strict=True)
         self._waiting = []
-        rows = rows_of(self._question, feeds)
-        found, before = compared(self._question, actual, expected, rows), self._seen
+        rows = self._question.rows(feeds)
+        found, before = self._question.compared(actual, expected, rows), self._seen
         count = min(len(feeds) * rows, before.of - before.samples)
         bad, how = not found.quality, severity(found)
         worst, problem = before.worst, before.problem

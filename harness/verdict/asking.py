@@ -9,7 +9,7 @@ from harness.engines.controls import kept_state, oracle, quantized_only, without
 from harness.engines.subject import Subject
 from harness.errors import BackendUnavailableError
 from harness.precision import Precision
-from harness.verdict.validate import Question
+from harness.verdict.question import Question
 
 
 @contextmanager

@@ -3,69 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from harness.backends.base import Engine, EngineRun, Run, Tensors
-from harness.comparison.compare import compare_outputs
 from harness.comparison.explain import explain as explain_comparison
 from harness.comparison.explain import problems, to_json
 from harness.comparison.result import OutputsComparison
 from harness.comparison.severity import severity
-from harness.data.batches import stacked
-from harness.data.inputs import Feeds
 from harness.errors import DataError, RunError
-from harness.options import Effort
-from harness.precision import Precision
 from harness.records import fails
-from harness.spec.model_spec import ModelSpec, Shape
-from harness.spec.terms import Terms
-from harness.verdict.advice import addressed
-from harness.verdict.blind import blind_spots, random_words
-from harness.verdict.floors import OwnError, own_errors
+from harness.spec.model_spec import Shape
+from harness.verdict.floors import OwnError
+from harness.verdict.question import Question
 from harness.verdict.second_opinion import Opinion, Recurrence
+from harness.verdict.shown import Shown
 from harness.verdict.tasks import Task, tasks_of
-from harness.verdict.triage import Split, Triage, split_error, verdict_of
+from harness.verdict.triage import Split, Triage
 
 if TYPE_CHECKING:
-    from harness.engines.reference import Floor, Reference
-
-
-UNSURE = "the reference's own error is above the limit"
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is asked of every shape.
-
-    `emulation` gives the outputs of the same lowered model as ONNX Runtime's CPU provider emulates it; it is
-    None where the engine under test is that emulation.  Two more runs attribute the error of an engine that
-    fails: `without_tf32` is the FP32 engine built without TF32, `quantized_only` under `int8+fp16` the
-    emulation of INT8 alone.  `kept_state` is the emulation of recurrent nodes that keep their state in FP32,
-    None where there are none; `oracle` runs the lowered model node by node, before an engine is accused.
-    """
-
-    spec: ModelSpec
-    terms: Terms
-    feeds: Feeds
-    engine: Engine
-    reference: Reference
-    emulation: Run | None = None
-    without_tf32: EngineRun | None = None
-    quantized_only: Run | None = None
-    kept_state: Run | None = None
-    oracle: Run | None = None
-    effort: Effort = "normal"
-
-    @property
-    def precision(self) -> Precision:
-        """The precision that was asked for."""
-        return self.terms.precision
-
-    @property
-    def tf32(self) -> bool:
-        """Whether the engine computes in TF32."""
-        return self.precision is Precision.TF32 or (self.precision is Precision.FP32 and self.spec.build.tf32)
+    from harness.engines.reference import Floor
 
 
 @dataclass(frozen=True)
@@ -192,190 +148,21 @@ def split_words(split: Split) -> str:
 
 def answer(question: Question, task: Task) -> Answer:
     """What the engine shows at one shape.  Raises RunError."""
-    feeds, profile = task.feeds, task.profile
-    expected = [question.reference.outputs(feed) for feed in feeds]
-    actual = [question.engine.run(feed, profile) for feed in feeds]
-    emulated = emulated_outputs(question, feeds)
-    found = judged(question, actual, expected, emulated, rows_of(question, feeds))
-    split = _split(question, found, actual, emulated, feeds, expected)
-    without = compared_without_tf32(question, found, feeds, expected, profile)
-    own = explained_by_reference(question, found, feeds, actual, expected)
-    triage = verdict_of(
-        found, tf32=question.tf32, without_tf32=without, split=split, emulated=emulated is None, own=own
-    )
-    opinion = _second_opinion(question, triage, actual, expected, feeds)
-    if opinion is not None:
-        triage = opinion.on(triage, question.precision)
-    floor = question.reference.floor(feeds[0])
-    unsure = (UNSURE,) if _unsure(question, floor) and not fails(triage.verdict) else ()
-    blind = caveats(question, expected, rows_of(question, feeds))
-    triage = replace(triage, caveats=(*unsure, *blind))
+    shown = Shown.by(question, task.profile, task.feeds)
     return Answer(
-        question.spec.profiles[profile].name,
+        question.spec.profiles[task.profile].name,
         task.case.label,
         task.case.shapes,
         task.samples,
-        found,
-        addressed(triage, question.spec, question.precision),
-        floor,
-        without.mre if without else None,
-        _recurrence(question, found, emulated, feeds, expected),
-        opinion,
-        own,
+        shown.found,
+        shown.triage,
+        shown.floor,
+        shown.without_tf32.mre if shown.without_tf32 else None,
+        shown.recurrence,
+        shown.opinion,
+        shown.own,
         task.without_feeds(),
     )
-
-
-def _unsure(question: Question, floor: Mapping[str, Floor]) -> bool:
-    """Whether the reference's own error is above the limit in an output that is judged relatively."""
-    rules = {name: question.terms.rule(name) for name in floor}
-    judged = (name for name, rule in rules.items() if rule.compare == "numeric" and rule.scale is None)
-    return any(floor[name].mre > question.terms.tolerance.limit for name in judged)
-
-
-def caveats(question: Question, expected: Sequence[Tensors], rows: int) -> tuple[str, ...]:
-    """What the case's data cannot tell, and what was not compared, in a few words each."""
-    ignored = {name for name, rule in question.spec.outputs.items() if rule.compare == "ignore"}
-    rules = question.terms.rules.items()
-    random = [name for name, rule in rules if rule.compare == "ignore" and name not in ignored]
-    every = [name for name in expected[0] if name not in ignored]
-    return (*random_words(random, every), *blind_spots(stacked(expected, rows), question.terms, rows))
-
-
-def _second_opinion(
-    question: Question,
-    triage: Triage,
-    actual: Sequence[Tensors],
-    expected: Sequence[Tensors],
-    feeds: Sequence[Tensors],
-) -> Opinion | None:
-    """What the oracle says of an engine that is to be accused at 16 bits; None if it is not asked."""
-    if triage.verdict != "engine-suspect" or question.oracle is None or question.emulation is None:
-        return None
-    rows = rows_of(question, feeds)
-    emulated = compared(question, [question.emulation(feed) for feed in feeds], expected, rows).mre
-    try:
-        shown = [question.oracle(feed) for feed in feeds]
-    except RunError as error:
-        return Opinion(emulated, unasked=str(error))
-    explains = judged(question, actual, expected, shown, rows).consistency
-    return Opinion(emulated, compared(question, shown, expected, rows).mre, explains)
-
-
-def _recurrence(
-    question: Question,
-    found: OutputsComparison,
-    emulated: Sequence[Tensors] | None,
-    feeds: Sequence[Tensors],
-    expected: Sequence[Tensors],
-) -> Recurrence | None:
-    if question.kept_state is None:
-        return None
-    rows = rows_of(question, feeds)
-    kept = compared(question, [question.kept_state(feed) for feed in feeds], expected, rows).mre
-    stepped = found.mre if emulated is None else compared(question, emulated, expected, rows).mre
-    return Recurrence(stepped, kept)
-
-
-def judged(
-    question: Question,
-    actual: Sequence[Tensors],
-    expected: Sequence[Tensors],
-    emulated: Sequence[Tensors] | None,
-    rows: int = 1,
-) -> OutputsComparison:
-    """The comparison of an engine's outputs, and whether the precision explains their error.
-
-    An engine that is the emulation shows what its precision explains; at FP32 none is excused by itself.
-    """
-    if emulated is None:
-        found = compared(question, actual, expected, rows)
-        whole = question.precision in (Precision.FP32, Precision.TF32)
-        return found if whole else found.explained_by_itself()
-    return compared(question, actual, expected, rows, compared(question, emulated, expected, rows))
-
-
-def emulated_outputs(question: Question, feeds: Sequence[Tensors]) -> list[Tensors] | None:
-    """What the emulation answers, kept on disk; None where the engine is the emulation."""
-    return [question.emulation(feed) for feed in feeds] if question.emulation else None
-
-
-def _split(
-    question: Question,
-    found: OutputsComparison,
-    actual: Sequence[Tensors],
-    emulated: Sequence[Tensors] | None,
-    feeds: Sequence[Tensors],
-    expected: Sequence[Tensors],
-) -> Split:
-    """The parts of the error: at FP32 all is the runtime's; an engine that is the emulation adds nothing."""
-    explained: float | None
-    rows = rows_of(question, feeds)
-    if not (question.precision.half or question.precision.quantized):
-        explained, runtime = None, found.mre
-    elif emulated is None:
-        explained, runtime = found.mre, 0.0
-    else:
-        explained = compared(question, emulated, expected, rows).mre
-        runtime = compared(question, actual, emulated, rows).mre
-    quantized = None
-    if question.quantized_only is not None and not found.quality:
-        alone = [question.quantized_only(feed) for feed in feeds]
-        quantized = compared(question, alone, expected, rows).mre
-    return split_error(question.precision, found.mre, explained, runtime, quantized)
-
-
-def explained_by_reference(
-    question: Question,
-    found: OutputsComparison,
-    feeds: Sequence[Tensors],
-    actual: Sequence[Tensors],
-    expected: Sequence[Tensors],
-) -> Mapping[str, OwnError]:
-    """The reference's own error in the outputs that fail, measured where any does.  Raises RunError."""
-    if not found.failed:
-        return {}
-    rows, each = rows_of(question, feeds), (question.reference.readings(feed) for feed in feeds)
-    readings = [stacked(_in_common(one), rows, expected[0]) for one in zip(*each, strict=True)]
-    ours, theirs = stacked(actual, rows, expected[0]), stacked(expected, rows)
-    return own_errors(found, ours, theirs, readings, question.terms)
-
-
-def _in_common(outputs: Sequence[Tensors]) -> list[Tensors]:
-    """The outputs that are there for every feed."""
-    names = [name for name in outputs[0] if all(name in one for one in outputs)]
-    return [{name: one[name] for name in names} for one in outputs]
-
-
-def compared_without_tf32(
-    question: Question,
-    found: OutputsComparison,
-    feeds: Sequence[Tensors],
-    expected: Sequence[Tensors],
-    profile: int,
-) -> OutputsComparison | None:
-    """What the engine built without TF32 shows, if that can tell why `found` fails."""
-    if found.quality or not question.tf32 or question.without_tf32 is None:
-        return None
-    outputs = [question.without_tf32(feed, profile) for feed in feeds]
-    return compared(question, outputs, expected, rows_of(question, feeds))
-
-
-def rows_of(question: Question, feeds: Sequence[Tensors]) -> int:
-    """How many samples each of `feeds` holds."""
-    return question.feeds.rows({name: array.shape for name, array in feeds[0].items()})
-
-
-def compared(
-    question: Question,
-    actual: Sequence[Tensors],
-    expected: Sequence[Tensors],
-    rows: int = 1,
-    emulated: OutputsComparison | None = None,
-) -> OutputsComparison:
-    """The comparison of the outputs for several feeds of `rows` samples, by the rules of the question."""
-    ours, theirs = stacked(actual, rows, expected[0]), stacked(expected, rows)
-    return compare_outputs(ours, theirs, question.terms, emulation=emulated)
 
 
 def worst(answers: Sequence[Answer]) -> Answer:

@@ -18,8 +18,9 @@ from harness.layers.case import answer_layers
 from harness.precision import Precision
 from harness.spec.file import read_spec
 from harness.storage.cache import Cache
+from harness.verdict.question import Question
 from harness.verdict.tasks import tasks_of
-from harness.verdict.validate import Question, answers
+from harness.verdict.validate import answers
 
 SPEC = """\
 name = "sum"
@@ -86,3 +87,19 @@ def test_layers_are_shown_where_outputs_were_worst_and_the_output_is_one_of_them
     assert output.over
     assert output.comparison.mre == pytest.approx(0.023, abs=0.002)
     assert not usual.layers.over
+
+
+@pytest.mark.parametrize("oracle_explains", [True, False])
+def test_outputs_and_layers_accuse_an_engine_alike_and_ask_the_oracle_alike(
+    tmp_path: Path, oracle_explains: bool
+) -> None:
+    """An emulation that loses a rounding shows nothing of the error; run node by node, the model does."""
+    with _question(tmp_path, [CANCELLING] * 16) as (question, subject):
+        right, run = question.reference.outputs, question.engine.run
+        oracle = (lambda feed: run(feed, 0)) if oracle_explains else right
+        asked = replace(question, emulation=right, oracle=oracle)
+        (plain,) = answers(asked)
+        layered = answer_layers(asked, subject, subject.engine(Precision.FP16), 1 << 28)
+    verdict = "precision-limited" if oracle_explains else "engine-suspect"
+    assert (plain.triage.verdict, layered.triage.verdict) == (verdict, verdict)
+    assert layered.triage.warnings == plain.triage.warnings

@@ -11,7 +11,8 @@ from harness.spec.assets import missing
 from harness.spec.file import read_spec
 from harness.spec.model_spec import ModelSpec, PrecisionSpec
 from harness.storage.cache import Cache
-from harness.verdict.validate import Answer, Question, answers
+from harness.verdict.question import Question
+from harness.verdict.validate import Answer, answers
 
 MODELS = Path(__file__).parents[2] / "suites" / "models"
 

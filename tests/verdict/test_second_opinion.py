@@ -20,7 +20,8 @@ from harness.lowering.operators import MOVES
 from harness.precision import Precision
 from harness.spec.file import read_spec
 from harness.storage.cache import Cache
-from harness.verdict.validate import Question, answers, explain
+from harness.verdict.question import Question
+from harness.verdict.validate import answers, explain
 from tests.helpers import recurrent
 from tests.helpers.lowering import raw
 from tests.lowering.emulation.test_stepped import memory

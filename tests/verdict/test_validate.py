@@ -13,8 +13,9 @@ from harness.errors import RunError
 from harness.precision import Precision
 from harness.spec.file import read_spec
 from harness.spec.model_spec import Profile
+from harness.verdict.question import Question
 from harness.verdict.tasks import SAMPLES_PER_SHAPE
-from harness.verdict.validate import Question, answers, explain
+from harness.verdict.validate import answers, explain
 from tests.helpers.project import write_case
 
 WEIGHT = np.eye(4, 2, dtype=np.float32) + 0.25
