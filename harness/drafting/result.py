@@ -10,6 +10,7 @@ from harness.drafting.guesses import Axis, DraftInput, Values
 from harness.drafting.relations import offset
 from harness.precision import Precision
 from harness.spec.axes import parse
+from harness.spec.model_spec import ModelSpec
 
 Sizes = Mapping[str, int]
 """A size for every symbol."""
@@ -110,10 +111,8 @@ def batch_axis(drafted: DraftInput) -> int:
     return kinds.index("batch") if "batch" in kinds else 0
 
 
-def spec_of(draft: Draft) -> Any:
+def spec_of(draft: Draft) -> ModelSpec:
     """The draft as a `ModelSpec` whose model file nobody reads."""
-    from harness.spec.model_spec import ModelSpec
-
     return ModelSpec.model_validate({"name": "draft", "model": {"onnx": "model.onnx"}, **draft.tables()})
 
 

@@ -1,4 +1,7 @@
-"""Finds shapes and values at which ONNX Runtime really runs a model; meant for a process of its own."""
+"""Finds shapes and values at which ONNX Runtime really runs a model; meant for a process of its own.
+
+Imports stand inside functions: collecting imports this module, and only the child runs it.
+"""
 
 from __future__ import annotations
 
