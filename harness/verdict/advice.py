@@ -19,7 +19,9 @@ def addressed(triage: Triage, spec: ModelSpec, precision: Precision) -> Triage:
         return triage
     where = shlex.quote(short(Path(file)))
     case = f"{shlex.quote(f'{spec.name}-{precision}')} {flag} {where}"
-    return replace(triage, advice=triage.advice.replace("SPEC", where).replace("CASE", case))
+    limit = None if spec.path else spec.of(precision).tolerance.limit  # No file holds it: the command must.
+    allowed = f"{where} --tolerance {limit:g}" if limit else where
+    return replace(triage, advice=triage.advice.replace("SPEC", allowed).replace("CASE", case))
 
 
 def short(path: Path) -> str:
