@@ -16,7 +16,10 @@ from harness.verdict.triage import SEARCH, Triage
 @pytest.mark.parametrize("limit", [None, 1e-4])
 def test_a_limit_that_no_file_holds_stands_in_the_command(path: Path | None, limit: float | None) -> None:
     own = {"fp16": {"tolerance": {"limit": limit}}} if limit else {}
-    inputs = {"inputs": {"x": {"dtype": "float32"}}, "profiles": [{"shapes": {"x": [1]}}]}
+    inputs = {
+        "inputs": {"x": {"dtype": "float32", "data": {"generator": "normal"}}},
+        "profiles": [{"shapes": {"x": [1]}}],
+    }
     spec = ModelSpec.model_validate({"name": "net", "model": {"onnx": "m.onnx"}, "precision": own, **inputs})
     spec._path = path
     said = addressed(Triage("precision-limited", advice=SEARCH.format("fp16")), spec, Precision.FP16).advice
